@@ -1,0 +1,65 @@
+# `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+STAMPS := $(VENV)/.stamps
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
+UV_COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
+
+.DELETE_ON_ERROR:
+.PHONY: help install run test check format bench lock clean
+
+help:  ## List the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+install: $(STAMPS)/run  ## Make .venv with the command .venv/bin/hello
+
+run: $(STAMPS)/run  ## Serve at http://127.0.0.1:5000 on hello.db
+	@HELLO_COMMIT=$${HELLO_COMMIT:-$(COMMIT)} exec $(VENV)/bin/hello serve --log text
+
+test: $(STAMPS)/test debian  ## Run the checks and all tests; ARGS='-k name' chooses
+	@$(MAKE) --no-print-directory check
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+check: $(STAMPS)/test  ## Lint and type-check: ruff, mypy, shellcheck
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	@tools=$$(git ls-files -z | xargs -0 grep -lE '^#!.*\b(ba)?sh\b'); \
+	if command -v shellcheck >/dev/null; then shellcheck $$tools; \
+	elif [ "$$CI" = true ]; then echo "shellcheck is missing: install requirements/debian.txt" >&2; exit 1; \
+	else echo "skipped: shellcheck is not installed"; fi
+
+format: $(STAMPS)/test  ## Format the code
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: $(STAMPS)/run  ## Measure beside the peers; writes bench/results/
+	bench/run $(ARGS)
+
+lock:  ## Pin the dependencies anew, with hashes (needs uv)
+	$(UV_COMPILE) requirements/build.in -o requirements/build.txt
+	$(UV_COMPILE) pyproject.toml -o requirements/run.txt
+	$(UV_COMPILE) pyproject.toml --extra otel --group test -c requirements/run.txt -o requirements/test.txt
+
+clean:  ## Remove what was installed
+	rm -rf $(VENV) .venv-bench
+
+# Each step leaves a stamp, so that a second run does nothing and needs no network.
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hello needs Python 3.11 or newer; choose one: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/run: $(STAMPS)/venv requirements/build.txt requirements/run.txt pyproject.toml
+	$(PIP) install --require-hashes -r requirements/build.txt -r requirements/run.txt
+	$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+$(STAMPS)/test: $(STAMPS)/run requirements/test.txt
+	$(PIP) install --require-hashes -r requirements/test.txt
+	@touch $@
+
+.PHONY: debian
+debian:
+	@./requirements/install-debian

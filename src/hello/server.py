@@ -1,0 +1,168 @@
+"""The server: uvicorn on a socket of ours, and the order of stopping.
+
+On SIGTERM or SIGINT: be unhealthy; go on serving for `drain_seconds`, closing each connection after
+its answer; stop listening; finish what is in flight; close the store; return. A second signal ends
+the process at once.
+"""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+import uvloop
+from starlette.types import ASGIApp
+
+from hello.app import Application, create_app
+from hello.observability import Metrics
+from hello.protocol import Protocol, State, Sweeper
+from hello.settings import Settings
+from hello.stores import open_store
+from hello.tracing import Traced, traced
+
+logger = logging.getLogger("hello.server")
+
+KEEP_ALIVE_SECONDS = 75  # longer than the 60 s of load balancers, so that they never meet a closed one
+BACKLOG = 2048
+SPARE_FILES = 64  # for the store, the logs and whatever else the process opens
+GC_THRESHOLD = 50_000  # a request leaves no cycles behind, so the collector need not look after each few
+
+
+class AddressError(Exception):
+    """The address can't be listened on; the message tells what to do."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket bound to the address.
+
+    Raises:
+        AddressError: in use, not of this machine, not allowed.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise AddressError(f"{host} is no address to listen on: {error.strerror}.") from error
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(BACKLOG)
+    except OSError as error:
+        bound.close()
+        raise AddressError(
+            f"Can't listen on {host} port {port}: {os.strerror(error.errno or 0)}."
+            " Stop what uses it, or choose another with --port."
+        ) from error
+    return bound
+
+
+def url_of(bound: socket.socket) -> str:
+    """Return the URL that the socket answers at."""
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def raise_file_limit() -> int:
+    """Raise the limit of open files as far as allowed; return how many connections it leaves room for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # some systems name a limit that they don't grant
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return max(soft - SPARE_FILES, 16) if soft != resource.RLIM_INFINITY else 1 << 20
+
+
+def run(settings: Settings, bound: socket.socket, *, shared_metrics: bool = False) -> None:
+    """Serve until a signal ends it.
+
+    Raises:
+        StoreError: the store can't be opened.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, bound, shared_metrics))
+
+
+async def _serve(settings: Settings, bound: socket.socket, shared_metrics: bool) -> None:
+    metrics = Metrics(settings.commit, shared=shared_metrics)
+    store = await open_store(settings.store, timeout=settings.store_timeout)
+    try:
+        application = create_app(settings, store, metrics=metrics)
+        outermost = traced(application, os.environ)
+        await Server(settings, application, outermost).serve([bound])
+        if isinstance(outermost, Traced):
+            outermost.shutdown()
+    finally:
+        await store.close()
+    logger.info("stopped")
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, with this module's order of stopping."""
+
+    def __init__(self, settings: Settings, application: Application, outermost: ASGIApp) -> None:
+        """Serve `outermost`, which is the application or wraps it."""
+        super().__init__(
+            uvicorn.Config(
+                outermost,
+                http=Protocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=settings.stop_seconds,  # type: ignore[arg-type] # seconds, as wait_for takes
+            )
+        )
+        self.server_state = self._state = State(raise_file_limit())
+        self._application = application
+        self._drain_seconds = settings.drain_seconds
+        self._sweeper = Sweeper(settings.request_timeout)
+        self._stopping = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # What is there now stays until the end: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD)
+        logger.info("listening", extra={"fields": {"url": url_of((sockets or [])[0]), "pid": os.getpid()}})
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # once a second
+            self._application.metrics.fold()
+            self._sweeper.sweep(self._state.in_order, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGTERM, signal.SIGINT)
+        for number in signals:
+            loop.add_signal_handler(number, self.stop, number)
+        yield
+        # No handler is removed: a signal during the last steps is a second one.
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Begin to stop; called again, end the process at once."""
+        if self._stopping:
+            logger.warning("second signal: stopping at once")
+            os._exit(128 + number)
+        self._stopping = True
+        logger.info("draining", extra={"fields": {"seconds": self._drain_seconds}})
+        self._application.start_draining()
+        asyncio.get_running_loop().call_later(self._drain_seconds, self._stop_listening)
+
+    def _stop_listening(self) -> None:
+        logger.info(
+            "no longer listening", extra={"fields": {"in_flight": self._application.metrics.in_flight}}
+        )
+        self.should_exit = True

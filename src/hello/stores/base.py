@@ -1,0 +1,78 @@
+"""The Store interface, in domain terms, and its errors."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from datetime import date
+from typing import NamedTuple
+
+from hello.birthday import Person
+
+
+class StoreError(Exception):
+    """The store can't be used as it is; the message tells the operator what to do."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store did not answer in time, or can't take a write now. Trying again may help."""
+
+
+class Entry(NamedTuple):
+    """A person and the key that makes the username unique (`birthday.username_key`)."""
+
+    key: str
+    username: str
+    born: date
+
+
+class Page(NamedTuple):
+    """Some people, and the position from which the following page goes on; None after the last."""
+
+    people: Sequence[Person]
+    next: str | None
+
+
+class Store(ABC):
+    """Keeps people under unique keys.
+
+    Every method may raise StoreUnavailableError. A write is durable when its method returns, and each
+    later read sees it, from whichever process. Positions are the store's own text: opaque to callers,
+    valid for as long as the store lives, also when the person they were made from is gone.
+    """
+
+    @abstractmethod
+    async def get(self, key: str) -> Person | None:
+        """Return the person, None if there is none."""
+
+    @abstractmethod
+    async def put(self, entry: Entry, *, create: bool = False) -> bool:
+        """Create or replace; with `create`, only create. Return False if the key was taken then."""
+
+    @abstractmethod
+    async def put_many(self, entries: Sequence[Entry]) -> None:
+        """Create or replace many, durable when it returns; after an error any part may be stored."""
+
+    @abstractmethod
+    async def delete(self, key: str) -> bool:
+        """Erase the person. Return False if there was none."""
+
+    @abstractmethod
+    async def people(self, limit: int, after: str | None = None) -> Page:
+        """Return up to `limit` people in a stable order in which each comes once."""
+
+    @abstractmethod
+    async def birthdays(
+        self, ranges: Sequence[tuple[str, str]], limit: int, after: str | None = None
+    ) -> Page:
+        """Return up to `limit` people born within the ranges of "MM-DD", in the ranges' order.
+
+        Within a range they are ordered by month and day. `birthday.birthday_ranges` makes ranges.
+        Pages that follow each other are asked for with the same ranges.
+        """
+
+    @abstractmethod
+    async def ping(self) -> None:
+        """Return if the store answers."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish the writes that were taken, then let go of the store."""

@@ -1,0 +1,37 @@
+"""Fixtures: services as real processes, each on a free port and in a folder of its own."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.support import Service
+
+Serve = Callable[..., Service]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Start services: `serve("--flag", "value", environment={…}, folder=…)`; all end with the test."""
+    services: list[Service] = []
+
+    def start(
+        *options: str,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        prefix: tuple[str, ...] = (),
+    ) -> Service:
+        service = Service(folder or tmp_path, options, environment or {}, prefix)
+        services.append(service)
+        return service.start()
+
+    yield start
+    for service in services:
+        if hasattr(service, "process"):
+            service.stop()
+
+
+@pytest.fixture
+def served(serve: Serve) -> Service:
+    """A service as it is by default, with an empty store."""
+    return serve()

@@ -1,0 +1,165 @@
+"""What tests share: real services as processes, requests over real sockets, named skips."""
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import pytest
+
+HELLO = Path(sys.executable).with_name("hello")
+ROOT = Path(__file__).parent.parent
+START_SECONDS = 30
+JSON = {"Content-Type": "application/json"}
+
+
+def need(command: str) -> str:
+    """Return the path of a command that a test needs; skip by name, or fail where CI=true."""
+    path = shutil.which(command)
+    return path or missing(f"{command} is not installed (see requirements/debian.txt)")
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip the test for a real part that is not here; fail where CI=true."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response, read to its end."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    def json(self) -> Any:
+        """Return the body decoded."""
+        return json.loads(self.body)
+
+
+def request(
+    url: str, method: str, target: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """Send one request on a connection of its own; `target` goes out as it is (percent-encode it)."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    try:
+        connection.request(method, target, body, dict(headers or {}))
+        response = connection.getresponse()
+        return Answer(response.status, response.headers, response.read())
+    finally:
+        connection.close()
+
+
+@dataclass
+class Service:
+    """A `hello serve` of its own process, on a free port, with a database and a log in `folder`."""
+
+    folder: Path
+    options: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ()
+    url: str = ""
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    @property
+    def database(self) -> Path:
+        """The file that people are kept in."""
+        return self.folder / "hello.db"
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return urlsplit(self.url).port or 0
+
+    def start(self) -> "Service":
+        """Start the process and wait until it listens."""
+        arguments = [*self.prefix, str(HELLO), "serve", "--port", "0", "--log", "json", *self.options]
+        with (self.folder / "log").open("ab") as log:
+            offset = log.tell()
+            self.process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                stdout=log,
+                env=self.variables(),
+                cwd=self.folder,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            for entry in self.log(offset):
+                if entry.get("message") == "listening":
+                    self.url = entry["url"]
+                    return self
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.01)
+        raise AssertionError(f"the service did not start:\n{(self.folder / 'log').read_text()}")
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment of its process: no HELLO_* or OTEL_* but what the test gave."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("HELLO_", "OTEL_"))}
+        return {**inherited, "HELLO_STORE": f"sqlite:///{self.database}", **self.environment}
+
+    def log(self, offset: int = 0) -> list[dict[str, Any]]:
+        """Return the entries logged so far, from a byte offset; what is no JSON comes as {"raw": …}."""
+        with (self.folder / "log").open("rb") as file:
+            file.seek(offset)
+            lines = file.read().decode().split("\n")[:-1]
+        return [json.loads(line) if line.startswith("{") else {"raw": line} for line in lines]
+
+    def request(
+        self, method: str, target: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Send one request; see `request`."""
+        return request(self.url, method, target, body, headers)
+
+    def get(self, target: str, headers: Mapping[str, str] | None = None) -> Answer:
+        """GET."""
+        return self.request("GET", target, headers=headers)
+
+    def put(self, username: str, born: str, headers: Mapping[str, str] | None = None) -> Answer:
+        """Register; the username is already percent-encoded."""
+        body = json.dumps({"dateOfBirth": born}).encode()
+        return self.request("PUT", f"/hello/{username}", body, {**JSON, **(headers or {})})
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to its process."""
+        self.process.send_signal(number)
+
+    def stop(self) -> int:
+        """End the process if it still runs, and return its exit status."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        return self.process.wait()
+
+
+def hello(
+    *arguments: str, folder: Path, stdin: bytes | None = None, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a `hello` command to its end, in `folder`, where hello.db is its store."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("HELLO_", "OTEL_"))}
+    return subprocess.run(
+        [HELLO, *arguments],
+        input=stdin if stdin is not None else b"",
+        capture_output=True,
+        cwd=folder,
+        env={**inherited, "COLUMNS": "100", **(environment or {})},
+        timeout=280,
+        check=False,
+    )
