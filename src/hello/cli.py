@@ -253,9 +253,10 @@ def _in_words(days: int) -> str:
 
 
 def _invitation(url: str) -> str:
+    body = '{"dateOfBirth":"1990-04-23"}'
     return (
         f"\n  hello is at {url}, and so is a page for your browser. Try:\n\n"
-        f"    curl -X PUT -H 'Content-Type: application/json' -d '{{\"dateOfBirth\":\"1990-04-23\"}}' {url}/hello/Zoe\n"
+        f"    curl -X PUT -H 'Content-Type: application/json' -d '{body}' {url}/hello/Zoe\n"
         f"    curl {url}/hello/Zoe\n"
     )
 

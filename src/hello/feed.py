@@ -1,6 +1,6 @@
 """The calendar feed (RFC 5545): one yearly all-day event a person."""
 
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -29,9 +29,9 @@ def opening() -> bytes:
     calendar.add("method", "PUBLISH")
     for name in ("NAME", "X-WR-CALNAME"):  # RFC 7986, and what came before it
         calendar.add(name, vText("Birthdays"))
-    calendar.add("REFRESH-INTERVAL", vDuration.from_ical("P1D"), parameters={"VALUE": "DURATION"})
+    calendar.add("REFRESH-INTERVAL", vDuration(timedelta(days=1)), parameters={"VALUE": "DURATION"})
     calendar.add("X-PUBLISHED-TTL", "P1D")
-    return calendar.to_ical().removesuffix(CLOSING)
+    return bytes(calendar.to_ical()).removesuffix(CLOSING)
 
 
 def event(person: Person, today: date, leap_day: LeapDay) -> bytes:
@@ -65,4 +65,4 @@ def _event(born: date, today: date, leap_day: LeapDay, digest: str, summary: str
     entry.add("summary", summary)
     entry.add("transp", "TRANSPARENT")  # a birthday does not make anyone busy
     entry.add("categories", ["Birthday"])
-    return entry.to_ical()
+    return bytes(entry.to_ical())

@@ -15,8 +15,8 @@ import msgspec
 from prometheus_client import (
     CollectorRegistry,
     Counter,
-    GCCollector,
     Gauge,
+    GCCollector,
     Histogram,
     PlatformCollector,
     ProcessCollector,
@@ -85,7 +85,7 @@ class Metrics:
 
     def __init__(self, commit: str, *, shared: bool = False) -> None:
         """Declare the metrics; `shared` says that workers share PROMETHEUS_MULTIPROC_DIR."""
-        disable_created_metrics()  # a second series for each, that nobody reads
+        disable_created_metrics()  # type: ignore[no-untyped-call] # second series that nobody reads
         self.in_flight = 0
         self._shared = shared
         self._registry = registry = CollectorRegistry()

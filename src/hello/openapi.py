@@ -59,7 +59,8 @@ def document(table: Iterable[Route], kinds: Sequence[_Kind]) -> bytes:
                 "title": "hello",
                 "version": __version__,
                 "summary": "Keeps dates of birth under usernames and greets by them.",
-                "description": "HEAD works wherever GET does. Every error is application/problem+json (RFC 9457).",
+                "description": "HEAD works wherever GET does."
+                " Every error is application/problem+json (RFC 9457).",
                 "license": {"name": "MIT", "identifier": "MIT"},
             },
             "servers": [{"url": "/"}],

@@ -13,7 +13,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from hello import app
+from hello import problems
 
 URL_BYTES = 8192
 HEADER_FIELDS = 100
@@ -45,7 +45,7 @@ class Protocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._state = server_state
-        self._refusal = app.MALFORMED
+        self._refusal = problems.MALFORMED
         self._head_bytes = 0
         self._in_head = False
 
@@ -77,7 +77,7 @@ class Protocol(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > HEADER_BYTES:
-                self._refusal = app.HEADERS_TOO_LARGE
+                self._refusal = problems.HEADERS_TOO_LARGE
                 self.send_400_response("")
 
     def on_message_begin(self) -> None:
@@ -92,9 +92,9 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         if len(self.url) > URL_BYTES:
-            self._refuse(app.URI_TOO_LONG)
+            self._refuse(problems.URI_TOO_LONG)
         if len(self.headers) > HEADER_FIELDS or sum(len(n) + len(v) for n, v in self.headers) > HEADER_BYTES:
-            self._refuse(app.HEADERS_TOO_LARGE)
+            self._refuse(problems.HEADERS_TOO_LARGE)
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -102,14 +102,14 @@ class Protocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         kind = self._refusal
-        headers, body = app.problem(kind)
+        headers, body = problems.answer(kind)
         head = b"HTTP/1.1 %d %s\r\n" % (kind.status, http.HTTPStatus(kind.status).phrase.encode())
         fields = [*self.server_state.default_headers, *headers, (b"connection", b"close")]
         head += b"".join(b"%s: %s\r\n" % field for field in fields)
         self.transport.write(head + b"\r\n" + body)
         self.transport.close()
 
-    def _refuse(self, kind: app.Kind) -> None:
+    def _refuse(self, kind: problems.Kind) -> None:
         self._refusal = kind
         raise _Refused
 

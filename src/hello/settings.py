@@ -94,7 +94,7 @@ class Settings(CalendarSettings):
         Parameter(
             env_var="HELLO_OPEN",
             negative="",
-            help="Listen on other addresses than loopback, although anyone who reaches them may read and write.",
+            help="Listen beyond loopback, although anyone who reaches the address may read and write.",
         ),
     ] = False
     workers: Annotated[

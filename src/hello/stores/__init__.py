@@ -13,13 +13,13 @@ def check_url(url: str) -> None:
     if not separator or scheme not in SCHEMES:
         raise ValueError(
             f"This version keeps people in {' or '.join(SCHEMES)}: "
-            "give sqlite:///hello.db for a file in this folder, sqlite:////var/lib/hello.db for an absolute path."
+            "give sqlite:///hello.db for a file in this folder, or sqlite:////var/lib/hello.db."
         )
     if not rest.startswith("/") or rest in {"/", "/:memory:"} or "?" in rest:
         raise ValueError("A SQLite URL is sqlite:/// and the path of a file: sqlite:///hello.db.")
 
 
-async def open_store(url: str, *, timeout: float, create: bool = True) -> Store:
+async def open_store(url: str, *, timeout: float, create: bool = True) -> Store:  # noqa: ASYNC109 - of each operation to come
     """Open the store that the URL names.
 
     Args:

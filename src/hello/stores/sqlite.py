@@ -56,7 +56,7 @@ class SQLiteStore(Store):
         self._snapshot = False
 
     @classmethod
-    async def open(cls, path: str, *, timeout: float, create: bool = True) -> "SQLiteStore":
+    async def open(cls, path: str, *, timeout: float, create: bool = True) -> "SQLiteStore":  # noqa: ASYNC109 - of each operation
         """Open the file, and make or upgrade its schema.
 
         Raises:
@@ -64,10 +64,7 @@ class SQLiteStore(Store):
         """
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             raise StoreError(f"SQLite 3.35 or newer is needed; this Python has {sqlite3.sqlite_version}.")
-        if not create and not Path(path).exists():
-            raise StoreError(f"There is no database at {path}; `hello import` or `hello serve` makes one.")
-        if not Path(path).resolve().parent.is_dir():
-            raise StoreError(f"There is no folder {Path(path).resolve().parent}; make it first.")
+        _check_path(Path(path), create)
         connections: list[sqlite3.Connection] = []
         try:
             for _ in range(2):
@@ -155,6 +152,13 @@ class SQLiteStore(Store):
 def _page(rows: list[Any], limit: int) -> Page:
     people = [Person(username, date.fromisoformat(born)) for username, born, _ in rows[:limit]]
     return Page(people, rows[limit - 1][2] if len(rows) > limit else None)
+
+
+def _check_path(path: Path, create: bool) -> None:
+    if not create and not path.exists():
+        raise StoreError(f"There is no database at {path}; `hello import` or `hello serve` makes one.")
+    if not path.resolve().parent.is_dir():
+        raise StoreError(f"There is no folder {path.resolve().parent}; make it first.")
 
 
 def _connect(path: str, timeout: float) -> sqlite3.Connection:

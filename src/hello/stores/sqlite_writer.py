@@ -22,7 +22,8 @@ RETRY_SECONDS = 0.001  # SQLite's own wait backs off to 100 ms, and starves besi
 # One statement takes a whole batch as JSON: the interpreter's lock is let go once for all of it, and
 # not once a row, which would make the thread wait for the event loop after each.
 _ROWS = """
-    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(?)
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
+    FROM json_each(?)
 """
 _REPLACE = "ON CONFLICT (key) DO UPDATE SET username = excluded.username, born = excluded.born"
 _PUT = f"INSERT INTO people (key, username, born) {_ROWS} WHERE true {_REPLACE}"

@@ -1,0 +1,172 @@
+"""Errors over HTTP: what handlers raise, and the one table that makes answers of it (RFC 9457)."""
+
+import html
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from hello.birthday import InvalidDateError, InvalidUsernameError, UnknownTimeZoneError
+from hello.cursor import InvalidCursorError
+from hello.schema import Problem
+from hello.stores import StoreError
+
+RETRY_AFTER = b"1"
+
+
+class NotFoundError(Exception):
+    """There is nothing at this path."""
+
+
+class UnknownNameError(Exception):
+    """Nobody is registered under this username."""
+
+
+class NameTakenError(Exception):
+    """The username is taken, and the request was to create only."""
+
+
+class InvalidParameterError(ValueError):
+    """A query parameter can't be used."""
+
+
+class InvalidBodyError(ValueError):
+    """The body is not the JSON that is asked for."""
+
+
+class UnsupportedMediaTypeError(Exception):
+    """The body is not declared as JSON."""
+
+
+class UnsupportedPreconditionError(Exception):
+    """A conditional header that this resource does not understand."""
+
+
+class MethodNotAllowedError(Exception):
+    """The resource has no such method; `allow` lists those it has."""
+
+    def __init__(self, allow: str) -> None:
+        super().__init__(f"Use one of: {allow}.")
+        self.allow = allow
+
+
+class OverloadedError(Exception):
+    """More requests are being worked on than the settings allow."""
+
+
+class BodyTooLargeError(Exception):
+    """The body is longer than any that is asked for."""
+
+
+class SlowBodyError(Exception):
+    """The body did not arrive in time."""
+
+
+class Kind(NamedTuple):
+    """One kind of error: how it is answered, and how it is explained on /docs."""
+
+    status: int
+    slug: str
+    title: str
+    explanation: str
+
+
+UNEXPECTED = Kind(
+    500,
+    "unexpected",
+    "Something went wrong here",
+    "A defect of this service; the log has it under the request id.",
+)
+
+KINDS: Mapping[type[BaseException], Kind] = {
+    InvalidUsernameError: Kind(
+        400, "username", "Not a username", "A username is 1 to 64 letters of any script, and nothing else."
+    ),
+    InvalidDateError: Kind(
+        400, "date-of-birth", "Not a date of birth", "A day of the calendar before today, written YYYY-MM-DD."
+    ),
+    UnknownTimeZoneError: Kind(
+        400, "time-zone", "Unknown time zone", "`tz` takes an IANA name such as Europe/Berlin."
+    ),
+    InvalidCursorError: Kind(
+        400, "cursor", "Not a cursor", "`after` takes the `next` of the page before, unchanged."
+    ),
+    InvalidParameterError: Kind(
+        400, "parameter", "Not a parameter's value", "A query parameter is out of range, or given twice."
+    ),
+    InvalidBodyError: Kind(
+        400, "body", "Not the body asked for", 'PUT takes {"dateOfBirth": "YYYY-MM-DD"} and nothing else.'
+    ),
+    UnsupportedPreconditionError: Kind(
+        400,
+        "precondition",
+        "Unsupported precondition",
+        "PUT understands `If-None-Match: *`, and no other condition; DELETE none.",
+    ),
+    NotFoundError: Kind(404, "path", "No such path", "The document /openapi.json lists the paths."),
+    UnknownNameError: Kind(
+        404, "unknown-name", "Unknown username", "Nobody has registered under this username."
+    ),
+    MethodNotAllowedError: Kind(
+        405, "method", "Method not allowed", "The header `Allow` lists what may be done with this path."
+    ),
+    SlowBodyError: Kind(408, "slow", "Request too slow", "The request did not arrive within the time limit."),
+    NameTakenError: Kind(
+        412,
+        "name-taken",
+        "Username taken",
+        "`If-None-Match: *` only creates, and somebody has this username.",
+    ),
+    BodyTooLargeError: Kind(413, "body-too-large", "Body too large", "A body is at most 4096 bytes."),
+    UnsupportedMediaTypeError: Kind(
+        415, "media-type", "Not declared as JSON", "PUT needs the header `Content-Type: application/json`."
+    ),
+    OverloadedError: Kind(
+        503, "overloaded", "Too many requests at once", "Try again after the seconds in `Retry-After`."
+    ),
+    StoreError: Kind(
+        503,
+        "store-unavailable",
+        "The store does not answer",
+        "What needs the store can't be answered now. Try again after the seconds in `Retry-After`;"
+        " a PUT or DELETE may have been done nevertheless, and can be repeated safely.",
+    ),
+}
+# Answered by the server, before there is a request that the application could see.
+MALFORMED = Kind(400, "malformed", "Not an HTTP request", "The bytes received are no request of HTTP/1.1.")
+URI_TOO_LONG = Kind(414, "uri-too-long", "Path too long", "Path and query are at most 8192 bytes.")
+HEADERS_TOO_LARGE = Kind(
+    431,
+    "headers-too-large",
+    "Header too large",
+    "A request has at most 100 header fields, of 32768 bytes in all.",
+)
+ALL_KINDS = (*KINDS.values(), MALFORMED, URI_TOO_LONG, HEADERS_TOO_LARGE, UNEXPECTED)
+
+
+def kind_of(error: BaseException) -> Kind:
+    """Return the table's entry for an error, or for the nearest class that it is of."""
+    return next((KINDS[known] for known in type(error).__mro__ if known in KINDS), UNEXPECTED)
+
+
+def answer(kind: Kind, detail: str = "") -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Return header fields and body of an error's answer (RFC 9457)."""
+    body = msgspec.json.encode(
+        Problem(f"/docs#{kind.slug}", kind.title, kind.status, detail or kind.explanation)
+    )
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    if kind.status == 503:
+        headers.append((b"retry-after", RETRY_AFTER))
+    return headers, body
+
+
+def descriptions() -> str:
+    """Return the explanations as HTML, under the ids that an error's `type` leads to."""
+    return "\n".join(
+        f'<dt id="{kind.slug}">{kind.status} {html.escape(kind.title)}</dt>\n'
+        f"<dd>{html.escape(kind.explanation)}</dd>"
+        for kind in sorted(ALL_KINDS)
+    )
