@@ -86,6 +86,8 @@ class Application:
                 await self._router(scope, receive, exchange.send)
         except Exception as error:  # noqa: BLE001 - answered and, where it is a defect, logged
             await self._fail(exchange, error)
+        except asyncio.CancelledError:  # the stop's time limit; nothing runs in this task after it
+            await self._fail(exchange, problems.StoppedError())
         finally:
             metrics.in_flight -= 1
             method = scope["method"] if scope["method"] in METHODS else "other"
@@ -93,7 +95,14 @@ class Application:
             exchange.status = exchange.status or CANCELLED
             metrics.request(route, method, exchange.status, seconds)
             if exchange.status >= 400 or seconds >= SLOW_SECONDS or self._log_all:
-                _log(exchange, method, route, seconds)
+                _log(exchange.request_id, exchange.status, method, route, seconds)
+
+    def refused(self, kind: problems.Kind) -> bytes:
+        """Count and log what could not become a request; return an id for its answer."""
+        request_id = _make_id()
+        self.metrics.request("unknown", "other", kind.status, 0.0)
+        _log(request_id, kind.status, "other", "unknown", 0.0)
+        return request_id
 
     def _admit(self) -> None:
         if self.metrics.in_flight - self._reading > self._max_in_flight:
@@ -177,7 +186,7 @@ class _Exchange:
                 self.request_id: bytes = value
                 break
         else:
-            self.request_id = b"%032x" % random.getrandbits(128)
+            self.request_id = _make_id()
 
     async def send(self, message: Message) -> None:
         """Send the application's message, with the header fields that every answer has."""
@@ -209,11 +218,14 @@ async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
     raise problems.NotFoundError
 
 
-def _log(exchange: _Exchange, method: str, route: str, seconds: float) -> None:
-    status = exchange.status
+def _make_id() -> bytes:
+    return b"%032x" % random.getrandbits(128)
+
+
+def _log(request_id: bytes, status: int, method: str, route: str, seconds: float) -> None:
     level = logging.ERROR if status >= 500 else logging.WARNING if status >= 400 else logging.INFO
     fields = {
-        "request_id": exchange.request_id.decode(),
+        "request_id": request_id.decode(),
         "method": method,
         "route": route,
         "status": status,

@@ -60,7 +60,7 @@ class PersonResource:
             (b"etag", etag),
             (b"cache-control", b"private, no-cache"),
         ]
-        if matches(header(scope, b"if-none-match"), etag):
+        if b"if-none-match" in dict(scope["headers"]) and matches(header(scope, b"if-none-match"), etag):
             await send({"type": "http.response.start", "status": 304, "headers": headers[1:]})
             await send({"type": "http.response.body"})
             return

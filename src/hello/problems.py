@@ -62,6 +62,10 @@ class SlowBodyError(Exception):
     """The body did not arrive in time."""
 
 
+class StoppedError(Exception):
+    """The process stops, and the request did not finish within the time that it had."""
+
+
 class Kind(NamedTuple):
     """One kind of error: how it is answered, and how it is explained on /docs."""
 
@@ -123,6 +127,12 @@ KINDS: Mapping[type[BaseException], Kind] = {
     ),
     OverloadedError: Kind(
         503, "overloaded", "Too many requests at once", "Try again after the seconds in `Retry-After`."
+    ),
+    StoppedError: Kind(
+        503,
+        "stopped",
+        "Stopped before the answer",
+        "This process had to stop. Try again: a PUT or DELETE can be repeated safely.",
     ),
     StoreError: Kind(
         503,

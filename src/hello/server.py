@@ -49,8 +49,10 @@ def bind(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         bound = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise AddressError(f"{host} is no address to listen on: {error.strerror}.") from error
+    except (OSError, UnicodeError) as error:
+        raise AddressError(
+            f"{host} is no address of this machine; give one to --host, such as 127.0.0.1."
+        ) from error
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
@@ -79,23 +81,29 @@ def raise_file_limit() -> int:
     return max(soft - SPARE_FILES, 16) if soft != resource.RLIM_INFINITY else 1 << 20
 
 
-def run(settings: Settings, bound: socket.socket, *, shared_metrics: bool = False) -> None:
+def run(settings: Settings, bound: socket.socket, *, supervised: bool = False) -> None:
     """Serve until a signal ends it.
+
+    Args:
+        settings: all of them; host and port are those that `bound` is bound to.
+        bound: the socket to listen on.
+        supervised: one of several workers, whose supervisor handles second signals and whose
+            metrics are shared.
 
     Raises:
         StoreError: the store can't be opened.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, bound, shared_metrics))
+        runner.run(_serve(settings, bound, supervised))
 
 
-async def _serve(settings: Settings, bound: socket.socket, shared_metrics: bool) -> None:
-    metrics = Metrics(settings.commit, shared=shared_metrics)
+async def _serve(settings: Settings, bound: socket.socket, supervised: bool) -> None:
+    metrics = Metrics(settings.commit, shared=supervised)
     store = await open_store(settings.store, timeout=settings.store_timeout)
     try:
         application = create_app(settings, store, metrics=metrics)
         outermost = traced(application, os.environ)
-        await Server(settings, application, outermost).serve([bound])
+        await Server(settings, application, outermost, supervised=supervised).serve([bound])
         if isinstance(outermost, Traced):
             outermost.shutdown()
     finally:
@@ -106,7 +114,9 @@ async def _serve(settings: Settings, bound: socket.socket, shared_metrics: bool)
 class Server(uvicorn.Server):
     """uvicorn's server, with this module's order of stopping."""
 
-    def __init__(self, settings: Settings, application: Application, outermost: ASGIApp) -> None:
+    def __init__(
+        self, settings: Settings, application: Application, outermost: ASGIApp, *, supervised: bool
+    ) -> None:
         """Serve `outermost`, which is the application or wraps it."""
         super().__init__(
             uvicorn.Config(
@@ -117,15 +127,17 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,
                 backlog=BACKLOG,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=settings.stop_seconds,  # type: ignore[arg-type] # seconds, as wait_for takes
             )
         )
-        self.server_state = self._state = State(raise_file_limit())
+        self.server_state = self._state = State(raise_file_limit(), application.refused)
         self._application = application
         self._drain_seconds = settings.drain_seconds
         self._sweeper = Sweeper(settings.request_timeout)
+        self._supervised = supervised
         self._stopping = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -153,6 +165,8 @@ class Server(uvicorn.Server):
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Begin to stop; called again, end the process at once."""
+        if self._stopping and self._supervised:
+            return  # Ctrl-C reaches all processes, and the supervisor passes its own on
         if self._stopping:
             logger.warning("second signal: stopping at once")
             os._exit(128 + number)

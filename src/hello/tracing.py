@@ -55,8 +55,10 @@ class Traced:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
         self._app = app
-        # The variables win over what is said here: Resource.create lets OTEL_SERVICE_NAME through.
-        self._provider = TracerProvider(resource=Resource.create({"service.name": "hello"}))
+        resource = Resource.create()
+        if str(resource.attributes["service.name"]).startswith("unknown_service"):  # no variable names it
+            resource = resource.merge(Resource({"service.name": "hello"}))
+        self._provider = TracerProvider(resource=resource)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("hello")
         self._extract = propagate.extract

@@ -45,11 +45,12 @@ class Supervisor:
         # Blocked until the child has its own handlers: a signal in between must not be lost.
         signals = {signal.SIGTERM, signal.SIGINT}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-        parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            os._exit(_work(lambda: self._serve(parent)))
-        self._started[pid] = time.monotonic()
+        if not self._stopping:
+            parent = os.getpid()
+            pid = os.fork()
+            if pid == 0:
+                os._exit(_work(lambda: self._serve(parent)))
+            self._started[pid] = time.monotonic()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
     def _serve(self, parent: int) -> None:
@@ -59,7 +60,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
-        server.run(self._settings, self._socket, shared_metrics=True)
+        server.run(self._settings, self._socket, supervised=True)
 
     def _wait(self) -> int:
         failed = 0
@@ -82,9 +83,13 @@ class Supervisor:
         return abs(failed)
 
     def _pass_on(self, number: int, _: FrameType | None) -> None:
+        if self._stopping:
+            logger.warning("second signal: stopping at once")
+            number = signal.SIGKILL
         self._stopping = True
         for pid in self._started:
             os.kill(pid, number)
+        self._socket.close()  # the workers listen on their own copies, for as long as each of them drains
 
 
 def _work(serve: Callable[[], None]) -> int:

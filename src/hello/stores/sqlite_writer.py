@@ -55,6 +55,7 @@ class Writer:
         self._connection = connection
         self._timeout = timeout
         self._explain = explain
+        self._closing = False
         self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
         self._thread.start()
@@ -64,7 +65,8 @@ class Writer:
         self._queue.put(write)
 
     def close(self) -> None:
-        """Finish what was submitted, then close the connection."""
+        """Finish what was submitted and is still waited for, then close the connection."""
+        self._closing = True
         self._queue.put(None)
         self._thread.join()
 
@@ -106,7 +108,8 @@ class Writer:
                 self._connection.execute("BEGIN IMMEDIATE")
                 break
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                forsaken = self._closing and all(write.done.done() for write in batch)
+                if forsaken or time.monotonic() > deadline or not _is_busy(error):
                     raise
                 time.sleep(RETRY_SECONDS)
         try:
@@ -141,6 +144,10 @@ class Writer:
         statement = _CREATE if kind == "create" else _DELETE
         changed = {key for (key,) in self._connection.execute(statement, (rows_json,))}
         return [_take(changed, write.entries[0].key) for write in writes]
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _kind(write: Write) -> str:
