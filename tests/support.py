@@ -5,10 +5,13 @@ import json
 import os
 import shutil
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -163,3 +166,58 @@ def hello(
         timeout=280,
         check=False,
     )
+
+
+def refused(
+    *options: str,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    prefix: tuple[str, ...] = (),
+) -> str:
+    """Run a `hello serve` that must not start; return what it says, once it is sure to be no traceback."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("HELLO_", "OTEL_"))}
+    done = subprocess.run(
+        [*prefix, HELLO, "serve", "--port", "0", *options],
+        capture_output=True,
+        cwd=folder,
+        env={**inherited, "COLUMNS": "100", **(environment or {})},
+        timeout=60,
+        check=False,
+    )
+    said = done.stderr.decode()
+    assert done.returncode == 2, f"exit status {done.returncode}: {said}"
+    assert "Traceback" not in said, said
+    return said
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+    """Wait for a condition; `seconds` is only to catch what never comes."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"still waiting for: {what}"
+        time.sleep(0.02)
+
+
+@contextmanager
+def locked(database: Path) -> Iterator[None]:
+    """Lock a database, as another process that writes for long would: reads go on, writes wait."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+def connect(service: Service) -> socket.socket:
+    """Return a connection to the service, for bytes that no client would send."""
+    return socket.create_connection((urlsplit(service.url).hostname or "", service.port), timeout=30)
+
+
+def read_to_end(connection: socket.socket) -> bytes:
+    """Return what comes until the service closes the connection; a reset is an end too."""
+    received = b""
+    try:
+        while data := connection.recv(65536):
+            received += data
+    except ConnectionError:
+        pass
+    return received

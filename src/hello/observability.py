@@ -6,6 +6,7 @@ Label values are bounded: routes are the templates of the routes, never a path o
 import logging
 import sys
 import time
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -55,16 +56,36 @@ BUCKETS = (
 FOLD_AT = 512
 
 
+class BulkHistogram(Histogram):
+    """A histogram that takes many observations for the price of a few.
+
+    It reaches for attributes that Histogram keeps for itself and its subclasses; a test compares the
+    outcome with that of `observe`.
+    """
+
+    def observe_many(self, amounts: list[float]) -> None:
+        """Observe all; the list is sorted on the way."""
+        amounts.sort()
+        self._sum.inc(sum(amounts))
+        counted = 0
+        for bound, bucket in zip(self._upper_bounds, self._buckets, strict=True):
+            position = bisect_right(amounts, bound)
+            if position > counted:
+                bucket.inc(position - counted)
+                counted = position
+
+
 @dataclass(slots=True)
 class Tally:
     """Observations of one kind that wait to be folded into a counter and a histogram.
 
-    prometheus-client takes 2 µs for both, 10 µs where other work has emptied the caches. An append
-    is 0.05 µs, and folding many in a row is fast. Whoever scrapes folds first, so nothing is late.
+    prometheus-client takes 2 µs for both, 10 µs where other work has emptied the caches; an append
+    takes 0.05 µs, and folding hundreds at once hardly more. Whoever scrapes folds first, so nothing
+    is late.
     """
 
     counter: Counter
-    histogram: Histogram
+    histogram: BulkHistogram
     seconds: list[float] = field(default_factory=list)
 
     def observe(self, seconds: float) -> None:
@@ -76,8 +97,7 @@ class Tally:
     def fold(self) -> None:
         """Move what was observed into the metrics."""
         self.counter.inc(len(self.seconds))
-        for seconds in self.seconds:
-            self.histogram.observe(seconds)
+        self.histogram.observe_many(self.seconds)
         self.seconds.clear()
 
 
@@ -93,7 +113,7 @@ class Metrics:
         self._requests = Counter(
             "hello_http_requests", "Requests answered.", ("route", "method", "status"), registry=registry
         )
-        self._durations = Histogram(
+        self._durations = BulkHistogram(
             "hello_http_request_duration_seconds",
             "Time from a request's headers to the end of its answer.",
             ("route", "method"),
@@ -109,7 +129,7 @@ class Metrics:
         self._operations = Counter(
             "hello_store_operations", "Store operations.", ("operation", "outcome"), registry=registry
         )
-        self._operation_durations = Histogram(
+        self._operation_durations = BulkHistogram(
             "hello_store_operation_duration_seconds",
             "Time that the store took.",
             ("operation",),

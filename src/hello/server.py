@@ -51,7 +51,7 @@ def bind(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, kind, protocol)
     except (OSError, UnicodeError) as error:
         raise AddressError(
-            f"{host} is no address of this machine; give one to --host, such as 127.0.0.1."
+            f"{host} is no address of this machine; --host takes one such as 127.0.0.1."
         ) from error
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

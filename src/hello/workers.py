@@ -27,6 +27,7 @@ class Supervisor:
         self._started: dict[int, float] = {}
         self._stopping = False
         self._fast_deaths = 0
+        self._forced = 0  # the exit status after a second signal
 
     def run(self) -> int:
         """Supervise until a signal; return the exit status: 0 if all workers ended well."""
@@ -80,11 +81,12 @@ class Supervisor:
                 failed = 1
             else:
                 self._fork()
-        return abs(failed)
+        return self._forced or abs(failed)
 
     def _pass_on(self, number: int, _: FrameType | None) -> None:
         if self._stopping:
             logger.warning("second signal: stopping at once")
+            self._forced = 128 + number
             number = signal.SIGKILL
         self._stopping = True
         for pid in self._started:
