@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -88,7 +89,7 @@ class Service:
 
     def start(self) -> "Service":
         """Start the process and wait until it listens."""
-        arguments = [*self.prefix, str(HELLO), "serve", "--port", "0", "--log", "json", *self.options]
+        arguments = [*self.prefix, str(HELLO), "serve", *self.options]
         with (self.folder / "log").open("ab") as log:
             offset = log.tell()
             self.process = subprocess.Popen(
@@ -102,8 +103,9 @@ class Service:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             for entry in self.log(offset):
-                if entry.get("message") == "listening":
-                    self.url = entry["url"]
+                in_text = re.search(r" listening url=(\S+)", entry.get("raw", ""))
+                if in_text or entry.get("message") == "listening":
+                    self.url = in_text[1] if in_text else entry["url"]
                     return self
             if self.process.poll() is not None:
                 break
@@ -113,7 +115,8 @@ class Service:
     def variables(self) -> dict[str, str]:
         """Return the environment of its process: no HELLO_* or OTEL_* but what the test gave."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("HELLO_", "OTEL_"))}
-        return {**inherited, "HELLO_STORE": f"sqlite:///{self.database}", **self.environment}
+        ours = {"HELLO_PORT": "0", "HELLO_LOG": "json", "HELLO_STORE": f"sqlite:///{self.database}"}
+        return {**inherited, **ours, **self.environment}
 
     def log(self, offset: int = 0) -> list[dict[str, Any]]:
         """Return the entries logged so far, from a byte offset; what is no JSON comes as {"raw": …}."""
@@ -177,10 +180,10 @@ def refused(
     """Run a `hello serve` that must not start; return what it says, once it is sure to be no traceback."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("HELLO_", "OTEL_"))}
     done = subprocess.run(
-        [*prefix, HELLO, "serve", "--port", "0", *options],
+        [*prefix, str(HELLO), "serve", *options],
         capture_output=True,
         cwd=folder,
-        env={**inherited, "COLUMNS": "100", **(environment or {})},
+        env={**inherited, "COLUMNS": "100", "HELLO_PORT": "0", **(environment or {})},
         timeout=60,
         check=False,
     )

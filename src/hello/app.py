@@ -23,6 +23,7 @@ from hello.query import Today
 from hello.routes import Routes
 from hello.settings import Settings
 from hello.stores import Store, StoreError
+from hello.timeouts import SharedTimeout
 
 logger = logging.getLogger("hello.request")
 
@@ -44,7 +45,7 @@ class Application:
     ) -> None:
         self.metrics = metrics
         self._max_in_flight = settings.max_in_flight
-        self._request_timeout = settings.request_timeout
+        self._body_limit = SharedTimeout(settings.request_timeout)
         self._reading = 0  # requests in flight whose body is still being waited for
         self._log_all = settings.access_log == "all"
         today = Today(settings.timezone, clock)
@@ -117,7 +118,7 @@ class Application:
         body = b""
         self._reading += 1
         try:
-            async with asyncio.timeout(self._request_timeout):
+            with self._body_limit:
                 more = True
                 while more:
                     message = await receive()

@@ -8,8 +8,9 @@ import unicodedata
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from functools import cache
+from importlib.resources import files
 from typing import Literal, NamedTuple
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 LeapDay = Literal["feb28", "mar1"]
 
@@ -166,5 +167,6 @@ def time_zone(name: str) -> ZoneInfo:
 
 
 @cache
-def _zone_names() -> set[str]:
-    return available_timezones()
+def _zone_names() -> frozenset[str]:
+    # The package's list, and not the system's, which has files besides the zones of the database.
+    return frozenset((files("tzdata") / "zones").read_text().split())

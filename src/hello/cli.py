@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
@@ -57,9 +58,11 @@ def serve(*, settings: Settings = Settings()) -> None:
 
     Stops on Ctrl-C or SIGTERM once what is in flight is answered; on the second signal at once.
     """
-    from hello import server, workers
-    from hello.observability import set_up_logging
+    from hello import listening, workers
+    from hello.logs import set_up_logging
 
+    # Until there is something to stop in order, a signal just ends the process.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if refusal := settings.refusal():
         raise UsageError(refusal)
     form = set_up_logging(settings.log)
@@ -67,13 +70,15 @@ def serve(*, settings: Settings = Settings()) -> None:
     for warning in unknown_variables(os.environ):
         logger.warning("%s", warning)
     try:
-        bound = server.bind(settings.host, settings.port)
-    except server.AddressError as error:
+        bound = listening.bind(settings.host, settings.port)
+    except listening.AddressError as error:
         raise UsageError(str(error)) from error
     logger.info("starting", extra={"fields": {"version": __version__, "settings": effective(settings)}})
     if form == "text":
-        print(_invitation(server.url_of(bound)), file=sys.stderr, flush=True)
+        print(_invitation(listening.url_of(bound)), file=sys.stderr, flush=True)
     if settings.workers == 1:
+        from hello import server  # later than `workers` would have set the environment up for its own
+
         server.run(settings, bound)
         return
     _run(_check_store(settings))  # a store that can't be opened is said once, and not by each worker
@@ -82,7 +87,9 @@ def serve(*, settings: Settings = Settings()) -> None:
 
 @app.command(name="import")
 def import_(
-    file: Annotated[str, Parameter(help="CSV or JSON lines; - is standard input.")] = "-",
+    file: Annotated[
+        str, Parameter(help="CSV or JSON lines; - is standard input.", allow_leading_hyphen=True)
+    ] = "-",
     /,
     *,
     skip_bad: Annotated[

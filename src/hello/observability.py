@@ -1,18 +1,14 @@
-"""Logs and metrics: every metric is declared here.
+"""Metrics: every one of them is declared here.
 
 Label values are bounded: routes are the templates of the routes, never a path or a username.
 """
 
-import logging
-import sys
 import time
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Literal, ParamSpec, TypeVar
 
-import msgspec
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -31,8 +27,6 @@ from hello.stores import Entry, Page, Store
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-logger = logging.getLogger("hello")
 
 # Bounds in seconds: from a read of the embedded store (50 µs) to a time limit of a store.
 BUCKETS = (
@@ -239,40 +233,3 @@ class ObservedStore(Store):
             raise
         self._metrics.operation(name, "ok", time.perf_counter() - start)
         return result
-
-
-class JSONFormatter(logging.Formatter):
-    """One JSON object a line: time (RFC 3339, UTC), level, message, and the record's own fields."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        entry = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
-        if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(entry).decode()
-
-
-class TextFormatter(logging.Formatter):
-    """One line for a person's eyes; control characters are escaped."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        fields = getattr(record, "fields", {})
-        moment = time.strftime("%H:%M:%S", time.localtime(record.created))
-        line = f"{moment} {record.levelname.lower():7} {record.getMessage()}"
-        line += "".join(f" {name}={value}" for name, value in fields.items())
-        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
-
-
-def set_up_logging(form: Literal["text", "json"] | None) -> Literal["text", "json"]:
-    """Send all logs to standard error, in the form asked for or the one that fits; return which."""
-    form = form or ("text" if sys.stderr.isatty() else "json")
-    handler = logging.StreamHandler()
-    handler.setFormatter(TextFormatter() if form == "text" else JSONFormatter())
-    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # starts and stops are logged by `server`
-    return form

@@ -19,7 +19,7 @@ from hello.problems import (
 from hello.query import Today
 from hello.stores import Entry, Store
 
-_BODY = re.compile(rb'\s*\{\s*"dateOfBirth"\s*:\s*"([0-9]{4}-[0-9]{2}-[0-9]{2})"\s*\}\s*')
+_BODY = re.compile(rb'_\{_"dateOfBirth"_:_"([0-9]{4}-[0-9]{2}-[0-9]{2})"_\}_'.replace(b"_", rb"[ \t\r\n]*"))
 _encode = msgspec.json.Encoder().encode
 
 

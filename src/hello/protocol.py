@@ -4,10 +4,13 @@ What can't become a request is answered here, in the form that the application's
 """
 
 import asyncio
+import fcntl
 import http
+import re
+import termios
+from array import array
 from collections.abc import Callable, Iterable
 from typing import Any, cast
-from urllib.parse import quote
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -18,6 +21,8 @@ from hello import problems
 URL_BYTES = 8192
 HEADER_FIELDS = 100
 HEADER_BYTES = 32768
+
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
 
 class _Refused(Exception):  # noqa: N818 - ends the parser's work on a request, and is never seen outside
@@ -89,8 +94,11 @@ class Protocol(HttpToolsProtocol):
         self._refusal = problems.MALFORMED
         self._received = 0  # bytes of the data at hand
         self._head_bytes = 0  # bytes of the head that came before it
+        self._in_message = False
         self._in_head = False
-        self._begins_here = False
+        self._line_open = False  # of a head that has begun, the request line is not complete
+        self._after_chunk = False
+        self._begins_here = False  # in the data at hand, that is
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._joined = JoinedWrites(transport)
@@ -112,32 +120,40 @@ class Protocol(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     @property
-    def waits_for_head(self) -> bool:
-        """Whether the client owes us the head of a request, and no keep-alive timer is running."""
-        return self.idle and self.timeout_keep_alive_task is None
+    def held_up(self) -> object | None:
+        """What tells that the client holds the connection up, the same while nothing moves; else None."""
+        if unread := self.transport.get_write_buffer_size():
+            return ("reads nothing", unread, _unacknowledged(self.transport))
+        if self.idle and self.timeout_keep_alive_task is None:
+            # It owes the head of a request. The cycle is the request before: a new one shows that
+            # there was a whole one in between.
+            return ("sends no head", id(self.cycle))
+        return None
 
     def data_received(self, data: bytes) -> None:
+        if not data.isascii() and (self._line_open or not self._in_message):
+            data = _encode_request_line(data)
         self._received = len(data)
         self._begins_here = False
         super().data_received(data)
         # A piece in which a head begins may hold many requests before it: only what follows counts.
-        if self._in_head and not self._begins_here:
+        if (self._in_head or self._after_chunk) and not self._begins_here:
             self._head_bytes += len(data)
             if self._head_bytes > HEADER_BYTES:
                 self._refusal = problems.HEADERS_TOO_LARGE
                 self.send_400_response("")
+        if self._in_head:
+            # The rare case of a head that comes in pieces; the last blank line ends what came before.
+            ended = b"\n" in data.rpartition(b"\r\n\r\n")[2]
+            self._line_open = not ended and (self._begins_here or self._line_open)
 
     def on_message_begin(self) -> None:
-        self._in_head = self._begins_here = True
+        self._in_message = self._in_head = self._begins_here = True
         self._head_bytes = 0
         super().on_message_begin()
 
-    def on_url(self, url: bytes) -> None:
-        # curl sends `/hello/Zoë` as the terminal's bytes; uvicorn wants them percent-encoded.
-        super().on_url(url if url.isascii() else quote(url, safe="%/?&=+;:@!$'()*,~").encode())
-
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._in_head = self._line_open = False
         if len(self.url) > URL_BYTES:
             self._refuse(problems.URI_TOO_LONG)
         if len(self.headers) > HEADER_FIELDS:
@@ -146,6 +162,19 @@ class Protocol(HttpToolsProtocol):
         if self._received + self._head_bytes > HEADER_BYTES:
             self._check_head_bytes()
         super().on_headers_complete()
+
+    def on_chunk_header(self) -> None:
+        # What follows is the chunk, or after the last one the trailers, which are bounded as a head is.
+        self._after_chunk = self._begins_here = True
+        self._head_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        self._after_chunk = False
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_message = self._after_chunk = False
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         self._joined.flush()
@@ -159,6 +188,14 @@ class Protocol(HttpToolsProtocol):
         """Refuse what was received, and close the connection."""
         if self.transport.is_closing():
             return
+        cycle = self.cycle
+        if cycle is not None and self._in_message and not self._in_head:
+            # The body is what is wrong, and the application knows of the request already.
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started:
+                self.transport.close()
+                return
         kind = self._refusal
         headers, body = problems.answer(kind)
         head = b"HTTP/1.1 %d %s\r\n" % (kind.status, http.HTTPStatus(kind.status).phrase.encode())
@@ -173,26 +210,44 @@ class Protocol(HttpToolsProtocol):
         raise _Refused
 
 
-class Sweeper:
-    """Closes the connections whose client does not send the head of its request in time.
+def _unacknowledged(transport: asyncio.Transport) -> int:
+    """Return the bytes in the kernel that the client has not taken yet; they shrink while it reads on."""
+    buffer = array("i", [0])
+    try:
+        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, buffer)
+    except OSError:  # gone meanwhile
+        return 0
+    return buffer[0]
 
-    A look at all connections now and then, instead of a timer for each request.
+
+def _encode_request_line(data: bytes) -> bytes:
+    """Percent-encode what is not ASCII before the first line break.
+
+    Clients send `/hello/Zoë` as the terminal's bytes, and the parser takes only what RFC 3986 allows.
+    """
+    line, separator, rest = data.partition(b"\n")
+    return _NOT_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], line) + separator + rest
+
+
+class Sweeper:
+    """Closes the connections whose client holds them up: sends no head in time, or reads nothing.
+
+    A look at all connections now and then, instead of timers for each request.
     """
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
-        self._waiting: dict[Protocol, tuple[object, float]] = {}
+        self._held_up: dict[Protocol, tuple[object, float]] = {}
 
     def sweep(self, connections: Iterable[Protocol], now: float) -> None:
-        """Close those that were seen waiting for the same request for the time limit."""
-        waiting = {}
+        """Close those that were seen held up in the same way for the time limit."""
+        held_up: dict[Protocol, tuple[object, float]] = {}
         for connection in connections:
-            if connection.waits_for_head:
-                # The cycle is the last request: the same one again means that none came in between.
-                cycle, since = self._waiting.get(connection, (None, now))
-                same = cycle is connection.cycle
-                waiting[connection] = (cast("object", connection.cycle), since if same else now)
-        self._waiting = waiting
-        for connection, (_, since) in waiting.items():
+            sign = connection.held_up
+            if sign is not None:
+                before, since = self._held_up.get(connection, (None, now))
+                held_up[connection] = (sign, since if before == sign else now)
+        self._held_up = held_up
+        for connection, (_, since) in held_up.items():
             if now - since >= self._timeout:
-                connection.transport.close()
+                connection.transport.abort()

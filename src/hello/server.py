@@ -20,6 +20,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from hello.app import Application, create_app
+from hello.listening import BACKLOG, url_of
 from hello.observability import Metrics
 from hello.protocol import Protocol, State, Sweeper
 from hello.settings import Settings
@@ -29,47 +30,9 @@ from hello.tracing import Traced, traced
 logger = logging.getLogger("hello.server")
 
 KEEP_ALIVE_SECONDS = 75  # longer than the 60 s of load balancers, so that they never meet a closed one
-BACKLOG = 2048
 SPARE_FILES = 64  # for the store, the logs and whatever else the process opens
+LAST_WORDS_SECONDS = 1.0
 GC_THRESHOLD = 50_000  # a request leaves no cycles behind, so the collector need not look after each few
-
-
-class AddressError(Exception):
-    """The address can't be listened on; the message tells what to do."""
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Return a socket bound to the address.
-
-    Raises:
-        AddressError: in use, not of this machine, not allowed.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        bound = socket.socket(family, kind, protocol)
-    except (OSError, UnicodeError) as error:
-        raise AddressError(
-            f"{host} is no address of this machine; --host takes one such as 127.0.0.1."
-        ) from error
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        bound.listen(BACKLOG)
-    except OSError as error:
-        bound.close()
-        raise AddressError(
-            f"Can't listen on {host} port {port}: {os.strerror(error.errno or 0)}."
-            " Stop what uses it, or choose another with --port."
-        ) from error
-    return bound
-
-
-def url_of(bound: socket.socket) -> str:
-    """Return the URL that the socket answers at."""
-    host, port = bound.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def raise_file_limit() -> int:
@@ -103,7 +66,10 @@ async def _serve(settings: Settings, bound: socket.socket, supervised: bool) -> 
     try:
         application = create_app(settings, store, metrics=metrics)
         outermost = traced(application, os.environ)
-        await Server(settings, application, outermost, supervised=supervised).serve([bound])
+        server = Server(settings, application, outermost, supervised=supervised)
+        await server.serve([bound])
+        if cut := server.server_state.tasks:  # by the time limit: let them say so
+            await asyncio.wait(cut, timeout=LAST_WORDS_SECONDS)
         if isinstance(outermost, Traced):
             outermost.shutdown()
     finally:

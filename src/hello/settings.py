@@ -211,14 +211,15 @@ def read_toml(app: App, commands: tuple[str, ...], arguments: ArgumentCollection
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """Return a warning for each HELLO_* variable that is no setting, with what was meant perhaps."""
-    names = [PREFIX + field.name.upper() for field in fields(Settings)]
+    names = [field.name.upper() for field in fields(Settings)]
+    given = sorted(name.removeprefix(PREFIX) for name in environ if name.startswith(PREFIX))
     return [
-        f"{name} is no setting of this version and was ignored.{_did_you_mean(name, names)}"
-        for name in sorted(environ)
-        if name.startswith(PREFIX) and name not in names
+        f"{PREFIX}{name} is no setting of this version and was ignored.{_did_you_mean(name, names, PREFIX)}"
+        for name in given
+        if name not in names
     ]
 
 
-def _did_you_mean(word: str, words: list[str]) -> str:
+def _did_you_mean(word: str, words: list[str], prefix: str = "") -> str:
     matches = get_close_matches(word, words, 1)
-    return f" Did you mean {matches[0]}?" if matches else ""
+    return f" Did you mean {prefix}{matches[0]}?" if matches else ""

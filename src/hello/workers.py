@@ -26,6 +26,7 @@ class Supervisor:
         self._socket = bound
         self._started: dict[int, float] = {}
         self._stopping = False
+        self._passed_on = 0
         self._fast_deaths = 0
         self._forced = 0  # the exit status after a second signal
 
@@ -71,7 +72,8 @@ class Supervisor:
             code = os.waitstatus_to_exitcode(status)
             _forget_metrics(pid)
             if self._stopping:
-                failed = failed or code
+                # One that had no handler yet was ended by the signal itself, and had nothing to finish.
+                failed = failed or (0 if -code == self._passed_on else code)
                 continue
             logger.error("worker ended", extra={"fields": {"pid": pid, "status": code}})
             self._fast_deaths = self._fast_deaths + 1 if lived < FAST_DEATH_SECONDS else 0
@@ -89,6 +91,7 @@ class Supervisor:
             self._forced = 128 + number
             number = signal.SIGKILL
         self._stopping = True
+        self._passed_on = number
         for pid in self._started:
             os.kill(pid, number)
         self._socket.close()  # the workers listen on their own copies, for as long as each of them drains

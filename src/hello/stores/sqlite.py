@@ -10,15 +10,21 @@ arrive while one batch is being synced make up the next one.
 """
 
 import asyncio
+import logging
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from hello.birthday import Person
 from hello.stores.base import Entry, Page, Store, StoreError, StoreUnavailableError
-from hello.stores.sqlite_writer import Write, Writer
+from hello.stores.sqlite_writer import RETRY_SECONDS, Write, Writer
+from hello.timeouts import SharedTimeout
+
+logger = logging.getLogger("hello.stores")
 
 APPLICATION_ID = 0x68656C6F  # "helo", in the file's header: tells our files from others
 SCHEMA_VERSION = 1
@@ -51,7 +57,7 @@ class SQLiteStore(Store):
     def __init__(self, reader: sqlite3.Connection, writer: Writer, timeout: float) -> None:
         self._reader = reader
         self._writer = writer
-        self._timeout = timeout
+        self._limit = SharedTimeout(timeout + 1)  # the thread gives up first, and knows the reason
         self._loop = asyncio.get_running_loop()
         self._snapshot = False
 
@@ -69,7 +75,7 @@ class SQLiteStore(Store):
         try:
             for _ in range(2):
                 connections.append(_connect(path, timeout))
-                _prepare(connections[-1], path)
+                _patiently(timeout, connections[-1], path)
         except sqlite3.Error as error:
             for connection in connections:
                 connection.close()
@@ -119,7 +125,7 @@ class SQLiteStore(Store):
         self._read("SELECT 1 FROM people LIMIT 1", ())
 
     async def close(self) -> None:
-        await self._loop.run_in_executor(None, self._writer.close)
+        self._writer.close()  # waits for the disk; nothing else is left to do in the loop
         self._end_snapshot()
         self._reader.close()
 
@@ -137,13 +143,18 @@ class SQLiteStore(Store):
     def _end_snapshot(self) -> None:
         if self._snapshot:
             self._snapshot = False
-            self._reader.execute("COMMIT")
+            try:
+                self._reader.execute("COMMIT")
+            except sqlite3.Error as error:
+                logger.error("store: %s", _explain(error, "the database"))
+                with suppress(sqlite3.Error):  # or each later read would find a transaction open
+                    self._reader.execute("ROLLBACK")
 
     async def _write(self, kind: str, entries: Sequence[Entry]) -> bool:
         write = Write(kind, entries, self._loop)
         self._writer.submit(write)
         try:
-            async with asyncio.timeout(self._timeout + 1):  # the thread gives up first, with the reason
+            with self._limit:
                 return await write.done
         except TimeoutError:
             raise StoreUnavailableError("The disk did not answer in time.") from None
@@ -168,6 +179,7 @@ def _connect(path: str, timeout: float) -> sqlite3.Connection:
 
 def _prepare(connection: sqlite3.Connection, path: str) -> None:
     """Check that the file is ours, make the schema where there is none, and set the connection up."""
+    connection.execute("BEGIN")  # one look at all three: another process may be making the schema
     ours, version, tables = (
         connection.execute(statement).fetchone()[0]
         for statement in (
@@ -176,6 +188,7 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
             "SELECT count(*) FROM sqlite_schema",
         )
     )
+    connection.execute("COMMIT")
     if ours != APPLICATION_ID and (ours or version or tables):
         raise StoreError(f"{path} is a database of another program; name another file.")
     if version > SCHEMA_VERSION:
@@ -183,7 +196,9 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
             f"{path} was written by a newer version of hello (schema {version}, this one knows"
             f" {SCHEMA_VERSION}); run that version or newer. Nothing was changed."
         )
+    connection.execute("PRAGMA page_size = 2048")  # a small write to many pages: half the bytes of 4096
     connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA wal_autocheckpoint = 8000")  # pages: 16 MB, in which a page changes often
     connection.execute("PRAGMA synchronous = FULL")  # each commit is synced before it returns
     connection.execute("PRAGMA fullfsync = ON")  # macOS: down to the disk, not into its cache
     connection.execute("PRAGMA cache_size = -8192")  # KiB, each connection: 100,000 people fit
@@ -192,7 +207,22 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
         _create(connection)
     # Fails here, and not at the first PUT, where the file or its folder is read-only.
     connection.execute("BEGIN IMMEDIATE")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("ROLLBACK")
+
+
+def _patiently(timeout: float, connection: sqlite3.Connection, path: str) -> None:
+    """Prepare, and again while another process does the same: SQLite does not wait for all locks by itself."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return _prepare(connection, path)
+        except sqlite3.OperationalError as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(RETRY_SECONDS)
 
 
 def _create(connection: sqlite3.Connection) -> None:

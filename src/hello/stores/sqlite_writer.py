@@ -5,33 +5,27 @@ writes fast (8.7k/s one a commit, 178k/s thirty-two a commit on the same disk).
 """
 
 import asyncio
-import json
 import queue
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from operator import attrgetter
 
 from hello.stores.base import Entry, StoreUnavailableError
 
 BATCH = 1000
-MANY = 100  # from here on a write of several entries is bound row by row
 RETRY_SECONDS = 0.001  # SQLite's own wait backs off to 100 ms, and starves beside a busy importer
 
-# One statement takes a whole batch as JSON: the interpreter's lock is let go once for all of it, and
-# not once a row, which would make the thread wait for the event loop after each.
-_ROWS = """
-    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
-    FROM json_each(?)
+_INSERT = "INSERT INTO people (key, username, born) VALUES (?, ?, ?) ON CONFLICT (key) DO"
+# What is there already is not written again: repeating a PUT costs nothing.
+_PUT = f"""
+    {_INSERT} UPDATE SET username = excluded.username, born = excluded.born
+    WHERE (excluded.username, excluded.born) <> (username, born)
 """
-_REPLACE = "ON CONFLICT (key) DO UPDATE SET username = excluded.username, born = excluded.born"
-_PUT = f"INSERT INTO people (key, username, born) {_ROWS} WHERE true {_REPLACE}"
-_CREATE = f"INSERT INTO people (key, username, born) {_ROWS} WHERE true ON CONFLICT DO NOTHING RETURNING key"
-_DELETE = (
-    "DELETE FROM people WHERE key IN (SELECT json_extract(value, '$[0]') FROM json_each(?)) RETURNING key"
-)
-_PUT_ROW = f"INSERT INTO people (key, username, born) VALUES (?, ?, ?) {_REPLACE}"
+_CREATE = f"{_INSERT} NOTHING"
+_DELETE = "DELETE FROM people WHERE key = ?"
 
 
 class Write:
@@ -113,7 +107,11 @@ class Writer:
                     raise
                 time.sleep(RETRY_SECONDS)
         try:
-            outcome = [done for kind, run in groupby(batch, _kind) for done in self._apply(kind, list(run))]
+            outcome = [
+                done
+                for kind, run in groupby(batch, attrgetter("kind"))
+                for done in self._apply(kind, list(run))
+            ]
             self._connection.execute("COMMIT")
         except sqlite3.Error:
             if self._connection.in_transaction:
@@ -122,44 +120,23 @@ class Writer:
         return outcome
 
     def _apply(self, kind: str, writes: list[Write]) -> list[bool]:
-        if kind == "many":
-            rows = (
-                (entry.key, entry.username, entry.born.isoformat())
-                for write in writes
-                for entry in write.entries
-            )
-            self._connection.executemany(_PUT_ROW, rows)
-            return [True] * len(writes)
-        rows_json = json.dumps(
-            [
-                (entry.key, entry.username, entry.born.isoformat())
-                for write in writes
-                for entry in write.entries
-            ],
-            ensure_ascii=False,
-        )
+        """Execute writes of one kind; return for each whether it did what it was to do."""
+        execute = self._connection.execute
         if kind == "put":
-            self._connection.execute(_PUT, (rows_json,))
+            rows = (_row(entry) for write in writes for entry in write.entries)
+            self._connection.executemany(_PUT, rows)
             return [True] * len(writes)
-        statement = _CREATE if kind == "create" else _DELETE
-        changed = {key for (key,) in self._connection.execute(statement, (rows_json,))}
-        return [_take(changed, write.entries[0].key) for write in writes]
+        if kind == "create":
+            return [execute(_CREATE, _row(write.entries[0])).rowcount == 1 for write in writes]
+        return [execute(_DELETE, (write.entries[0].key,)).rowcount == 1 for write in writes]
+
+
+def _row(entry: Entry) -> tuple[str, str, str]:
+    return entry.key, entry.username, entry.born.isoformat()
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
     return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-
-
-def _kind(write: Write) -> str:
-    return "many" if len(write.entries) >= MANY else write.kind
-
-
-def _take(changed: set[str], key: str) -> bool:
-    """Give a changed key to the first of the batch that asked for it, and to no other."""
-    if key in changed:
-        changed.remove(key)
-        return True
-    return False
 
 
 def _resolve(batch: list[Write], outcome: list[bool] | Exception) -> None:

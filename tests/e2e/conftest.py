@@ -1,0 +1,153 @@
+"""The service under test: the one at `--url`, else one started for the run on an empty store."""
+
+import os
+import re
+import secrets
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import date, datetime
+from pathlib import Path
+from typing import IO
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from tests.e2e.client import Answer, Client, noon_zone, path_of
+
+LATIN = "abcdefghijklmnopqrstuvwxyz"
+START_SECONDS = 30
+EXAMPLE = "1990-04-23"  # the date that errors explain the form with, and that no test sends
+
+NewName = Callable[..., str]
+Problem = Callable[[Answer, int], str]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--url", help="the service that tests/e2e asks; left out, one is started")
+    parser.addoption("--leap-day", default="feb28", help="the setting of that service: feb28 or mar1")
+
+
+@pytest.fixture(scope="session")
+def url(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the service answers."""
+    given = pytestconfig.getoption("--url", None)
+    if given:
+        yield str(given).rstrip("/")
+        return
+    folder = tmp_path_factory.mktemp("e2e")
+    with subprocess.Popen(
+        [Path(sys.executable).with_name("hello"), "serve", "--port", "0", "--log", "json"],
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("HELLO_")},
+            "HELLO_STORE": f"sqlite:///{folder / 'hello.db'}",
+        },
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr
+        log: list[str] = []
+        found: list[str] = []
+        listening = threading.Event()
+        reader = threading.Thread(target=_follow, args=(process.stderr, log, found, listening))
+        reader.start()
+        try:
+            listening.wait(START_SECONDS)
+            assert found, f"the service did not start:\n{''.join(log)}"
+            yield found[0]
+        finally:
+            process.terminate()
+            reader.join()
+            status = process.wait()
+    assert status == 0
+    assert "Traceback" not in "".join(log)
+
+
+def _follow(stream: IO[str], log: list[str], found: list[str], listening: threading.Event) -> None:
+    for line in stream:
+        log.append(line)
+        if '"listening"' in line and (match := re.search(r"http://[^\"]+", line)):
+            found.append(match[0])
+            listening.set()
+    listening.set()
+
+
+@pytest.fixture(scope="session")
+def leap_day(pytestconfig: pytest.Config) -> str:
+    """Return the service's setting `leap-day`."""
+    return str(pytestconfig.getoption("--leap-day", "feb28"))
+
+
+@pytest.fixture(scope="session")
+def noon() -> str:
+    """Return the query that says it is noon, in the time zone of `today`."""
+    return f"?tz={noon_zone()}".replace("+", "%2B")
+
+
+@pytest.fixture(scope="session")
+def today(noon: str) -> date:
+    """Return the day in the time zone of `noon`."""
+    return datetime.now(ZoneInfo(noon.removeprefix("?tz=").replace("%2B", "+"))).date()
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Client]:
+    """Return a client."""
+    client = Client(url)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def new_name(client: Client) -> Iterator[NewName]:
+    """Make usernames that nobody has; who is registered under one is erased after the test."""
+    made: list[str] = []
+
+    def make(prefix: str = "", letters: str = LATIN) -> str:
+        made.append(prefix + "".join(secrets.choice(letters) for _ in range(20)))
+        return made[-1]
+
+    yield make
+    for name in made:
+        assert client.send("DELETE", path_of(name)).status in {204, 404}
+
+
+@pytest.fixture
+def name(new_name: NewName) -> str:
+    """Return a username that nobody has."""
+    return new_name()
+
+
+@pytest.fixture(scope="session")
+def explained(url: str) -> set[str]:
+    """Return the ids on /docs: what the `type` of an error can lead to."""
+    client = Client(url)
+    answer = client.get("/docs")
+    client.close()
+    assert answer.status == 200
+    return set(re.findall(r'\bid="([^"]+)"', answer.body.decode()))
+
+
+@pytest.fixture
+def problem(explained: set[str]) -> Problem:
+    """Check that an answer is an error as RFC 9457 and the contract want it; return its detail."""
+
+    def check(answer: Answer, status: int) -> str:
+        assert answer.status == status, answer
+        assert answer.content_type == "application/problem+json"
+        document = answer.json()
+        assert set(document) >= {"type", "title", "status", "detail"}
+        assert document["status"] == status
+        page, _, fragment = document["type"].partition("#")
+        assert page == "/docs"
+        assert fragment in explained
+        assert document["title"]
+        assert document["title"].strip() == document["title"]
+        assert len(document["detail"].split()) > 2
+        assert set(re.findall(r"\d{4}-\d{2}-\d{2}", document["detail"])) <= {EXAMPLE}, "echoes a date"
+        return str(document["detail"])
+
+    return check
