@@ -212,7 +212,7 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
 
 
 def _patiently(timeout: float, connection: sqlite3.Connection, path: str) -> None:
-    """Prepare, and again while another process does the same: SQLite does not wait for all locks by itself."""
+    """Prepare, and again while another process does: SQLite does not wait for each lock by itself."""
     deadline = time.monotonic() + timeout
     while True:
         try:

@@ -1,0 +1,1 @@
+"""`make bench`: hello beside its peers, on one core."""

@@ -1,0 +1,43 @@
+-- Requests for wrk: GET or PUT of names chosen at random. The script's arguments are the method, a file of
+-- names and a file of dates, one a line. The result is a line of JSON after "RESULT".
+-- Each request is built before the run, so that wrk has nothing to do in it but to choose, send and receive.
+
+local requests = {}
+local count = 0
+local threads = 0
+
+function setup(thread)
+  -- Each thread has a Lua of its own: the arguments reach it through init(), the seed through this.
+  threads = threads + 1
+  thread:set("seed", threads)
+end
+
+function init(args)
+  local dates = {}
+  for line in io.lines(args[3]) do
+    dates[#dates + 1] = line
+  end
+  local headers = { ["Content-Type"] = "application/json" }
+  for name in io.lines(args[2]) do
+    count = count + 1
+    if args[1] == "PUT" then
+      local body = '{"dateOfBirth":"' .. dates[count * 31 % #dates + 1] .. '"}'
+      requests[count] = wrk.format("PUT", "/hello/" .. name, headers, body)
+    else
+      requests[count] = wrk.format("GET", "/hello/" .. name)
+    end
+  end
+  math.randomseed(seed)
+end
+
+function request()
+  return requests[math.random(count)]
+end
+
+function done(summary, latency, _)
+  local errors = summary.errors
+  io.write(string.format(
+    'RESULT {"requests":%d,"microseconds":%d,"p50":%d,"p99":%d,"max":%d,"status":%d,"socket":%d,"timeout":%d}\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), latency.max,
+    errors.status, errors.connect + errors.read + errors.write, errors.timeout))
+end
