@@ -136,9 +136,9 @@ class Protocol(HttpToolsProtocol):
         self._received = len(data)
         self._begins_here = False
         super().data_received(data)
-        # A piece in which a head begins may hold many requests before it: only what follows counts.
-        if (self._in_head or self._after_chunk) and not self._begins_here:
-            self._head_bytes += len(data)
+        if self._in_head or (self._after_chunk and not self._begins_here):
+            # A piece in which a head begins may hold many requests before it, up to the last blank line.
+            self._head_bytes += len(data.rpartition(b"\r\n\r\n")[2] if self._begins_here else data)
             if self._head_bytes > HEADER_BYTES:
                 self._refusal = problems.HEADERS_TOO_LARGE
                 self.send_400_response("")

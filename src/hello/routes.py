@@ -128,7 +128,9 @@ class Routes:
             "content-disposition": 'inline; filename="birthdays.ics"',
         }
         if request.method == "HEAD":
-            return Response(media_type="text/calendar", headers=headers)
+            response = Response(media_type="text/calendar", headers=headers)
+            del response.headers["content-length"]  # unknown: a feed is as long as it turns out
+            return response
         return StreamingResponse(self._events(first_page), media_type="text/calendar", headers=headers)
 
     async def _events(self, page: Page) -> AsyncIterator[bytes]:

@@ -22,8 +22,8 @@ def group(client: Client, new_name: NewName, today: date) -> Group:
     """Register people all over the year, around today and on 29 February; return their dates of birth."""
     offsets = [-2, -1, 0, 0, 1, 2, 7, 29, 30, 31, 59, 60, 100, 200, 300, 363]
     people = {new_name(): (today + timedelta(days=days)).replace(year=1992) for days in offsets}
-    for born in ("1996-02-28", "1996-02-29", "1904-02-29", "1999-03-01", "1950-12-31", "1951-01-01"):
-        people[new_name()] = date.fromisoformat(born)
+    for text in ("1996-02-28", "1996-02-29", "1904-02-29", "1999-03-01", "1950-12-31", "1951-01-01"):
+        people[new_name()] = date.fromisoformat(text)
     for name, born in people.items():
         assert client.put(name, born).status == 204
     return people
@@ -91,8 +91,26 @@ def test_a_page_that_is_just_full_is_the_last(client: Client) -> None:
 
 
 @pytest.mark.parametrize("target", LISTS)
-@pytest.mark.parametrize("limit", ["0", "-1", "1001", "99999999999999999999", "1.0", "1e2", "x", "", "%31%30%00",
-    "+5", "%205", "0x10", "1_0", "%D9%A1", "5&limit=5"])  # fmt: skip
+@pytest.mark.parametrize(
+    "limit",
+    [
+        "0",
+        "-1",
+        "1001",
+        "99999999999999999999",
+        "1.0",
+        "1e2",
+        "x",
+        "%31%30%00",
+        "+5",
+        "%205",
+        "0x10",
+        "1_0",
+        "%D9%A1",
+        "5&limit=5",
+    ]
+    + [""],
+)
 def test_a_bad_limit_is_400(client: Client, problem: Problem, target: str, limit: str) -> None:
     """`limit` is a whole number from 1 to 1000, given once."""
     assert "limit" in problem(client.get(f"{target}?limit={limit}"), 400)
