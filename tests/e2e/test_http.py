@@ -203,7 +203,7 @@ def test_head_of_a_person(client: Client, person: str, problem: Problem) -> None
     ],
 )
 def test_an_unknown_path_is_404(client: Client, problem: Problem, target: str) -> None:
-    """What is no path of the contract is a 404, below /web/ a 405 by other methods; no other file is served."""
+    """What is no path is a 404, below /web/ a 405 by other methods; no other file is served."""
     problem(client.get(target), 404)
     problem(client.send("DELETE", target), 405 if target.startswith("/web/") else 404)
     assert client.send("HEAD", target).status == 404

@@ -108,8 +108,8 @@ def test_a_page_that_is_just_full_is_the_last(client: Client) -> None:
         "1_0",
         "%D9%A1",
         "5&limit=5",
-    ]
-    + [""],
+        "",
+    ],
 )
 def test_a_bad_limit_is_400(client: Client, problem: Problem, target: str, limit: str) -> None:
     """`limit` is a whole number from 1 to 1000, given once."""
