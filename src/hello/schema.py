@@ -15,7 +15,14 @@ Username = Annotated[
         extra_json_schema={"pattern": r"^\p{L}[\p{L}\p{M}]*$"},
     ),
 ]
-Date = Annotated[str, Meta(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$", extra_json_schema={"format": "date"})]
+Date = Annotated[
+    str,
+    Meta(
+        pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
+        examples=["1990-04-23"],
+        extra_json_schema={"format": "date"},
+    ),
+]
 Cursor = Annotated[
     str | None, Meta(description="Give it as `after` to get the following page; null on the last.")
 ]
