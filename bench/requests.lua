@@ -1,8 +1,10 @@
 -- Requests for wrk: GET or PUT of names chosen at random. The script's arguments are the method, a file of
 -- names and a file of dates, one a line. The result is a line of JSON after "RESULT".
--- Each request is built before the run, so that wrk has nothing to do in it but to choose, send and receive.
+-- Requests are built before the run, so that wrk has hardly anything to do in it but to choose, send and
+-- receive. The date of a PUT is chosen anew each time: to store what is there already is no work.
 
 local requests = {}
+local dates = {}
 local count = 0
 local threads = 0
 
@@ -13,7 +15,6 @@ function setup(thread)
 end
 
 function init(args)
-  local dates = {}
   for line in io.lines(args[3]) do
     dates[#dates + 1] = line
   end
@@ -21,17 +22,24 @@ function init(args)
   for name in io.lines(args[2]) do
     count = count + 1
     if args[1] == "PUT" then
-      local body = '{"dateOfBirth":"' .. dates[count * 31 % #dates + 1] .. '"}'
-      requests[count] = wrk.format("PUT", "/hello/" .. name, headers, body)
+      local whole = wrk.format("PUT", "/hello/" .. name, headers, '{"dateOfBirth":"YYYY-MM-DD"}')
+      requests[count] = whole:sub(1, -#'YYYY-MM-DD"}' - 1)
     else
       requests[count] = wrk.format("GET", "/hello/" .. name)
     end
+  end
+  if args[1] == "PUT" then
+    request = put
   end
   math.randomseed(seed)
 end
 
 function request()
   return requests[math.random(count)]
+end
+
+function put()
+  return requests[math.random(count)] .. dates[math.random(#dates)] .. '"}'
 end
 
 function done(summary, latency, _)

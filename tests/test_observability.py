@@ -181,15 +181,23 @@ def test_store_operations_are_counted_by_kind_and_outcome(serve: Serve) -> None:
         assert service.put("Zoe", BORN).status == 503
     service.request("DELETE", "/hello/Zoe")
     samples = scrape(service)
-    expected = {"put": 1, "create": 1, "get": 2, "people": 1, "birthdays": 1, "ping": 1, "delete": 1}
+    expected = {
+        "put_many": 1,
+        "create": 1,
+        "get_many": 2,
+        "people": 1,
+        "birthdays": 1,
+        "ping": 1,
+        "delete": 1,
+    }
     name = "hello_store_operations_total"
     for operation, count in expected.items():
         assert value(samples, name, operation=operation, outcome="ok") == count, operation
     assert total(samples, name, outcome="error") == 1
-    assert value(samples, name, operation="put", outcome="error") == 1
+    assert value(samples, name, operation="put_many", outcome="error") == 1
     name = "hello_store_operation_duration_seconds"
-    assert value(samples, f"{name}_count", operation="put") == 2
-    assert value(samples, f"{name}_sum", operation="put") >= 0.2
+    assert value(samples, f"{name}_count", operation="put_many") == 2
+    assert value(samples, f"{name}_sum", operation="put_many") >= 0.2
 
 
 def test_requests_in_flight_are_counted(serve: Serve) -> None:

@@ -189,15 +189,10 @@ class ObservedStore(Store):
         self._metrics = metrics
 
     async def get(self, key: str) -> Person | None:
-        # `_observe` written out: this is the operation that counts.
-        start = time.perf_counter()
-        try:
-            person = await self._store.get(key)
-        except BaseException:
-            self._metrics.operation("get", "error", time.perf_counter() - start)
-            raise
-        self._metrics.operation("get", "ok", time.perf_counter() - start)
-        return person
+        return await self._observe("get", self._store.get, key)
+
+    async def get_many(self, keys: Sequence[str]) -> Sequence[Person | None]:
+        return await self._observe("get_many", self._store.get_many, keys)
 
     async def put(self, entry: Entry, *, create: bool = False) -> bool:
         return await self._observe("create" if create else "put", self._store.put, entry, create=create)

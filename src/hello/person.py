@@ -2,12 +2,14 @@
 
 import json
 import re
+from datetime import date
 from typing import Never
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
 from hello import birthday
+from hello.birthday import Person
 from hello.headers import entity_tag, header, matches
 from hello.problems import (
     InvalidBodyError,
@@ -19,7 +21,8 @@ from hello.problems import (
 from hello.query import Today
 from hello.stores import Entry, Store
 
-_BODY = re.compile(rb'_\{_"dateOfBirth"_:_"([0-9]{4}-[0-9]{2}-[0-9]{2})"_\}_'.replace(b"_", rb"[ \t\r\n]*"))
+ROUTE = "/hello/{username}"  # as metrics and logs name it
+BODY = re.compile(rb'_\{_"dateOfBirth"_:_"([0-9]{4}-[0-9]{2}-[0-9]{2})"_\}_'.replace(b"_", rb"[ \t\r\n]*"))
 _encode = msgspec.json.Encoder().encode
 
 
@@ -52,9 +55,7 @@ class PersonResource:
         person = await self._store.get(key)
         if person is None:
             raise UnknownNameError
-        text = birthday.message(person.username, birthday.days_until(person.born, today, self._leap_day))
-        body = _encode({"message": text})
-        etag = entity_tag(body)
+        body, etag = self.greeting(person, today)
         headers = [
             (b"content-type", b"application/json"),
             (b"etag", etag),
@@ -67,6 +68,12 @@ class PersonResource:
         headers.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    def greeting(self, person: Person, today: date) -> tuple[bytes, bytes]:
+        """Return the body that greets the person, and its entity tag."""
+        days = birthday.days_until(person.born, today, self._leap_day)
+        body = _encode({"message": birthday.message(person.username, days)})
+        return body, entity_tag(body)
 
     async def register(self, scope: Scope, receive: Receive, send: Send) -> None:
         """PUT: create or replace; with `If-None-Match: *`, only create."""
@@ -108,7 +115,7 @@ def _date_of_birth(body: bytes) -> str:
     Raises:
         InvalidBodyError: anything but an object with the one key.
     """
-    if match := _BODY.fullmatch(body):
+    if match := BODY.fullmatch(body):
         return match[1].decode()
     try:
         value = json.loads(body.decode(), object_pairs_hook=_no_repeats, parse_constant=_no_constants)

@@ -9,18 +9,22 @@ import http
 import re
 import termios
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, cast
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from hello import problems
+from hello.fast_path import FastPath, FastRequest
 
 URL_BYTES = 8192
 HEADER_FIELDS = 100
 HEADER_BYTES = 32768
+PIECE_BYTES = 8192  # that the parser is fed at once
+
+NOT_READING, SENDING, RESTING = "reads nothing", "sends no head", "asks no more"
 
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
@@ -32,12 +36,24 @@ class _Refused(Exception):  # noqa: N818 - ends the parser's work on a request, 
 class State(ServerState):
     """What the connections of a server share."""
 
-    def __init__(self, max_connections: int, refused: Callable[[problems.Kind], bytes]) -> None:
+    def __init__(
+        self, max_connections: int, refused: Callable[[problems.Kind], bytes], fast_path: FastPath | None
+    ) -> None:
         """Keep to `max_connections`; `refused` is told of what is answered here, and returns its id."""
         super().__init__()
         self.refused = refused
+        self.fast_path = fast_path
         self.max_connections = max_connections
         self.in_order: dict[Protocol, None] = {}  # the open connections, the oldest first
+        self._default_headers: list[tuple[bytes, bytes]] = []
+        self._default_fields = b""
+
+    def default_fields(self) -> bytes:
+        """Return the header fields that uvicorn adds to all answers, as they are sent."""
+        if self._default_headers is not self.default_headers:  # made anew each second
+            self._default_headers = self.default_headers
+            self._default_fields = b"".join(b"%b: %b\r\n" % field for field in self.default_headers)
+        return self._default_fields
 
 
 class JoinedWrites:
@@ -99,8 +115,13 @@ class Protocol(HttpToolsProtocol):
         self._line_open = False  # of a head that has begun, the request line is not complete
         self._after_chunk = False
         self._begins_here = False  # in the data at hand, that is
+        self._backlog = bytearray()  # received, and still to be parsed
+        self._answered = 0
+        self._resting = False  # nothing has come since the last answer
+        self._set_aside: list[bytes] | None = None  # the body of what the fast path may take
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._socket = transport
         self._joined = JoinedWrites(transport)
         super().connection_made(cast("asyncio.Transport", self._joined))
         connections = self._state.in_order
@@ -120,22 +141,42 @@ class Protocol(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     @property
-    def held_up(self) -> object | None:
-        """What tells that the client holds the connection up, the same while nothing moves; else None."""
+    def held_up(self) -> tuple[str, object] | None:
+        """What the client holds the connection up with, the same while nothing moves; else None."""
         if unread := self.transport.get_write_buffer_size():
-            return ("reads nothing", unread, _unacknowledged(self.transport))
-        if self.idle and self.timeout_keep_alive_task is None:
-            # It owes the head of a request. The cycle is the request before: a new one shows that
-            # there was a whole one in between.
-            return ("sends no head", id(self.cycle))
-        return None
+            return (NOT_READING, (unread, _unacknowledged(self.transport)))
+        if not self.idle:
+            return None
+        return (RESTING if self._resting and not self._in_message else SENDING, self._answered)
 
     def data_received(self, data: bytes) -> None:
+        if self._backlog or len(data) > PIECE_BYTES:
+            self._backlog += data
+            self._work_off()
+        else:
+            self._feed(data)
+
+    def _work_off(self) -> None:
+        """Feed the parser from the backlog, for as long as no request has to wait for another.
+
+        uvicorn makes a cycle, some 3 KiB, of each request that it finds, however many a client sends
+        without waiting, and reads on after each answer. Waiting bytes cost no more than they are.
+        """
+        while self._backlog and not self.pipeline and not self.transport.is_closing():
+            piece = bytes(self._backlog[:PIECE_BYTES])
+            del self._backlog[:PIECE_BYTES]
+            self._feed(piece)
+        if self._backlog:
+            self.flow.pause_reading()
+
+    def _feed(self, data: bytes) -> None:
         if not data.isascii() and (self._line_open or not self._in_message):
             data = _encode_request_line(data)
         self._received = len(data)
-        self._begins_here = False
+        self._begins_here = self._resting = False
         super().data_received(data)
+        if self._set_aside is not None and not self.transport.is_closing():
+            self._take_usual_path()  # the rest of the body is still to come
         if self._in_head or (self._after_chunk and not self._begins_here):
             # A piece in which a head begins may hold many requests before it, up to the last blank line.
             self._head_bytes += len(data.rpartition(b"\r\n\r\n")[2] if self._begins_here else data)
@@ -150,7 +191,9 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._in_message = self._in_head = self._begins_here = True
         self._head_bytes = 0
-        super().on_message_begin()
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
 
     def on_headers_complete(self) -> None:
         self._in_head = self._line_open = False
@@ -161,7 +204,18 @@ class Protocol(HttpToolsProtocol):
         # Added up only where it can be too much: a head mostly comes in one small piece.
         if self._received + self._head_bytes > HEADER_BYTES:
             self._check_head_bytes()
-        super().on_headers_complete()
+        fast_path = self._state.fast_path
+        if (
+            fast_path is not None
+            and self.idle
+            and fast_path.qualifies(self.parser.get_method(), self.url, self.headers)
+            and self.parser.should_keep_alive()
+            and self.parser.get_http_version() == "1.1"
+            and not self.flow.write_paused
+        ):
+            self._set_aside = []
+        else:
+            self._start_cycle()
 
     def on_chunk_header(self) -> None:
         # What follows is the chunk, or after the last one the trailers, which are bounded as a head is.
@@ -170,15 +224,72 @@ class Protocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._after_chunk = False
-        super().on_body(body)
+        if self._set_aside is not None:
+            self._set_aside.append(body)
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._in_message = self._after_chunk = False
+        if self._set_aside is not None and self._take_fast_path(b"".join(self._set_aside)):
+            self._set_aside = None
+            return
+        if self._set_aside is not None:
+            self._take_usual_path()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        """Go on with what follows. Unlike uvicorn's, sets no timer: the sweeper ends what rests too long."""
         self._joined.flush()
-        super().on_response_complete()
+        self._answered += 1
+        if self.transport.is_closing():
+            return
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._resting = True
+        if not self.pipeline:
+            self._work_off()
+        if not self.pipeline and not self._backlog:
+            self.flow.resume_reading()
+
+    def spawn(self, work: Coroutine[None, None, None]) -> None:
+        """Run in a task that a stop waits for."""
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def answer(self, request: FastRequest, status: int, fields: bytes, body: bytes) -> None:
+        """Send the answer to a request on the fast path, and go on with what follows."""
+        request.response_complete = True
+        if not request.disconnected:
+            close = b"" if request.keep_alive else b"connection: close\r\n"
+            head = (STATUS_LINE[status], self._state.default_fields(), fields, close, b"\r\n", body)
+            self._socket.write(b"".join(head))
+            if close:
+                self.transport.close()
+        self.on_response_complete()
+
+    def _take_fast_path(self, body: bytes) -> bool:
+        fast_path = self._state.fast_path
+        request = fast_path and fast_path.take(self, self.parser.get_method(), self.url, body)
+        if request is None:
+            return False
+        self.cycle = request  # type: ignore[assignment] # stands in for uvicorn's
+        return True
+
+    def _take_usual_path(self) -> None:
+        body, self._set_aside = self._set_aside or [], None
+        self._start_cycle()
+        for part in body:
+            super().on_body(part)
+
+    def _start_cycle(self) -> None:
+        url, headers, expect = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()  # makes the scope, and begins all three anew
+        self.url, self.expect_100_continue = url, expect
+        self.headers += headers
+        super().on_headers_complete()
 
     def _check_head_bytes(self) -> None:
         if sum(len(name) + len(value) for name, value in self.headers) > HEADER_BYTES:
@@ -230,24 +341,24 @@ def _encode_request_line(data: bytes) -> bytes:
 
 
 class Sweeper:
-    """Closes the connections whose client holds them up: sends no head in time, or reads nothing.
+    """Closes the connections whose client holds them up: sends no head, reads nothing, or asks no more.
 
     A look at all connections now and then, instead of timers for each request.
     """
 
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
-        self._held_up: dict[Protocol, tuple[object, float]] = {}
+    def __init__(self, timeout: float, keep_alive: float) -> None:
+        self._limits = {NOT_READING: timeout, SENDING: timeout, RESTING: keep_alive}
+        self._held_up: dict[Protocol, tuple[tuple[str, object], float]] = {}
 
     def sweep(self, connections: Iterable[Protocol], now: float) -> None:
         """Close those that were seen held up in the same way for the time limit."""
-        held_up: dict[Protocol, tuple[object, float]] = {}
+        held_up: dict[Protocol, tuple[tuple[str, object], float]] = {}
         for connection in connections:
             sign = connection.held_up
             if sign is not None:
                 before, since = self._held_up.get(connection, (None, now))
                 held_up[connection] = (sign, since if before == sign else now)
         self._held_up = held_up
-        for connection, (_, since) in held_up.items():
-            if now - since >= self._timeout:
+        for connection, (sign, since) in held_up.items():
+            if now - since >= self._limits[sign[0]]:
                 connection.transport.abort()

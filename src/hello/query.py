@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from urllib.parse import parse_qsl
 
 from hello import birthday
 from hello.problems import InvalidParameterError
+
+MINUTE = timedelta(minutes=1)
 
 _DIGITS = re.compile(r"[0-9]{1,9}")  # ASCII's alone, which int() is not content with
 
@@ -46,10 +48,16 @@ class Today:
     def __init__(self, timezone: str, clock: Callable[[], datetime]) -> None:
         self._zone = birthday.time_zone(timezone)
         self._clock = clock
+        self._minute = datetime.max.replace(tzinfo=UTC)
+        self._date = date.max
 
     def __call__(self, query: bytes = b"") -> date:
         """Return the date; raise InvalidParameterError or UnknownTimeZoneError."""
-        zone = self._zone
+        now = self._clock()
         if query and (name := parameters(query, "tz").get("tz")) is not None:
-            zone = birthday.time_zone(name)
-        return birthday.today_in(zone, self._clock())
+            return birthday.today_in(birthday.time_zone(name), now)
+        # Worked out once a minute: no zone changes its date, or its offset, within one.
+        if now < self._minute or now - self._minute >= MINUTE:
+            self._date = birthday.today_in(self._zone, now)
+            self._minute = now.replace(second=0, microsecond=0)
+        return self._date

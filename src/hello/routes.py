@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from hello import __version__, birthday, cursor, openapi, pages, problems, schema
 from hello.headers import prefers_html
-from hello.person import PersonResource
+from hello.person import ROUTE, PersonResource
 from hello.query import Today, parameters, whole_number
 from hello.settings import Settings
 from hello.stores import Page, Store
@@ -65,7 +65,7 @@ class Routes:
     def table(self) -> list[Route]:
         """Return the routes, for Starlette's router and for the OpenAPI document."""
         return [
-            Route("/hello/{username}", self.person, methods=PersonResource.METHODS),
+            Route(ROUTE, self.person, methods=PersonResource.METHODS),
             Route("/hello", self.people, methods=["GET"]),
             Route("/birthdays", self.birthdays, methods=["GET"]),
             Route("/birthdays.ics", self.feed, methods=["GET"]),

@@ -99,10 +99,13 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=settings.stop_seconds,  # type: ignore[arg-type] # seconds, as wait_for takes
             )
         )
-        self.server_state = self._state = State(raise_file_limit(), application.refused)
+        fast_path = (
+            application.fast_path if outermost is application else None
+        )  # it would pass the wrapping by
+        self.server_state = self._state = State(raise_file_limit(), application.refused, fast_path)
         self._application = application
         self._drain_seconds = settings.drain_seconds
-        self._sweeper = Sweeper(settings.request_timeout)
+        self._sweeper = Sweeper(settings.request_timeout, KEEP_ALIVE_SECONDS)
         self._supervised = supervised
         self._stopping = False
 

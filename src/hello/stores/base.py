@@ -44,6 +44,10 @@ class Store(ABC):
         """Return the person, None if there is none."""
 
     @abstractmethod
+    async def get_many(self, keys: Sequence[str]) -> Sequence[Person | None]:
+        """Return for each key the person, None if there is none, all in one reading."""
+
+    @abstractmethod
     async def put(self, entry: Entry, *, create: bool = False) -> bool:
         """Create or replace; with `create`, only create. Return False if the key was taken then."""
 

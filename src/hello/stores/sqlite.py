@@ -10,6 +10,7 @@ arrive while one batch is being synced make up the next one.
 """
 
 import asyncio
+import json
 import logging
 import sqlite3
 import time
@@ -44,6 +45,7 @@ _SCHEMA = f"""
     COMMIT;
 """
 _GET = "SELECT username, born FROM people WHERE key = ?"
+_GET_MANY = "SELECT people.key, username, born FROM json_each(?) CROSS JOIN people ON people.key = value"
 _PEOPLE = "SELECT username, born, key FROM people WHERE key > ? ORDER BY key LIMIT ?"
 _BIRTHDAYS = """
     SELECT username, born, birthday || key FROM people
@@ -91,6 +93,13 @@ class SQLiteStore(Store):
     async def get(self, key: str) -> Person | None:
         rows = self._read(_GET, (key,))
         return Person(rows[0][0], date.fromisoformat(rows[0][1])) if rows else None
+
+    async def get_many(self, keys: Sequence[str]) -> Sequence[Person | None]:
+        if len(keys) == 1:
+            return [await self.get(keys[0])]
+        rows = self._read(_GET_MANY, (json.dumps(keys),))
+        found = {key: Person(username, date.fromisoformat(born)) for key, username, born in rows}
+        return [found.get(key) for key in keys]
 
     async def people(self, limit: int, after: str | None = None) -> Page:
         rows = self._read(_PEOPLE, (after or "", limit + 1))
@@ -200,6 +209,7 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA wal_autocheckpoint = 8000")  # pages: 16 MB, in which a page changes often
     connection.execute("PRAGMA synchronous = FULL")  # each commit is synced before it returns
+    connection.execute("PRAGMA temp_store = MEMORY")  # the journal of a statement with many rows
     connection.execute("PRAGMA fullfsync = ON")  # macOS: down to the disk, not into its cache
     connection.execute("PRAGMA cache_size = -8192")  # KiB, each connection: 100,000 people fit
     connection.execute("PRAGMA journal_size_limit = 67108864")  # the log shrinks again after an import

@@ -9,22 +9,24 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import groupby
 from operator import attrgetter
 
 from hello.stores.base import Entry, StoreUnavailableError
 
 BATCH = 1000
+ROWS = 32  # of one statement; a power of two
 RETRY_SECONDS = 0.001  # SQLite's own wait backs off to 100 ms, and starves beside a busy importer
 
-_INSERT = "INSERT INTO people (key, username, born) VALUES (?, ?, ?) ON CONFLICT (key) DO"
+_INSERT = "INSERT INTO people (key, username, born) VALUES {rows} ON CONFLICT (key) DO {what}"
 # What is there already is not written again: repeating a PUT costs nothing.
-_PUT = f"""
-    {_INSERT} UPDATE SET username = excluded.username, born = excluded.born
+_UPDATE = """
+    UPDATE SET username = excluded.username, born = excluded.born
     WHERE (excluded.username, excluded.born) <> (username, born)
 """
-_CREATE = f"{_INSERT} NOTHING"
+_CREATE = _INSERT.format(rows="(?, ?, ?)", what="NOTHING")
 _DELETE = "DELETE FROM people WHERE key = ?"
 
 
@@ -41,7 +43,11 @@ class Write:
 
 
 class Writer:
-    """Applies writes in the order they were submitted, and resolves each when it is on disk."""
+    """Applies writes in the order they were submitted, and resolves each when it is on disk.
+
+    Writes are gathered in the loop while the thread is at work: waking it for each would cost more than
+    the write, for both compete for the interpreter.
+    """
 
     def __init__(
         self, connection: sqlite3.Connection, timeout: float, explain: Callable[[sqlite3.Error], str]
@@ -50,22 +56,33 @@ class Writer:
         self._timeout = timeout
         self._explain = explain
         self._closing = False
-        self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        self._waiting: list[Write] = []
+        self._at_work = False
+        self._batches: queue.SimpleQueue[list[Write] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
         self._thread.start()
 
     def submit(self, write: Write) -> None:
-        """Take a write; `write.done` tells when it is durable, or why it isn't."""
-        self._queue.put(write)
+        """Take a write; `write.done` tells when it is durable, or why it isn't. Called in the loop."""
+        self._waiting.append(write)
+        if not self._at_work:
+            self._hand_over()
 
     def close(self) -> None:
         """Finish what was submitted and is still waited for, then close the connection."""
         self._closing = True
-        self._queue.put(None)
+        while self._waiting:
+            self._hand_over()
+        self._batches.put(None)
         self._thread.join()
 
+    def _hand_over(self) -> None:
+        self._at_work = True
+        self._batches.put(self._waiting[:BATCH])
+        del self._waiting[:BATCH]
+
     def _run(self) -> None:
-        for batch in self._batches():
+        while (batch := self._batches.get()) is not None:
             outcome: list[bool] | Exception
             try:
                 outcome = self._commit(batch)
@@ -73,26 +90,20 @@ class Writer:
                 outcome = StoreUnavailableError(self._explain(error))
             except Exception as error:  # noqa: BLE001 - a defect fails its batch, and must not end the thread
                 outcome = error
-            batch[0].loop.call_soon_threadsafe(_resolve, batch, outcome)
+            batch[0].loop.call_soon_threadsafe(self._done, batch, outcome)
         self._connection.close()
 
-    def _batches(self) -> Iterator[list[Write]]:
-        last = False
-        while not last:
-            batch: list[Write] = []
-            taken = self._queue.get()
-            while taken is not None:
-                batch.append(taken)
-                if len(batch) == BATCH:
-                    break
-                try:
-                    taken = self._queue.get_nowait()
-                except queue.Empty:
-                    break
+    def _done(self, batch: list[Write], outcome: list[bool] | Exception) -> None:
+        self._at_work = False
+        if self._waiting:
+            self._hand_over()  # first: the thread goes on while the loop answers
+        for index, write in enumerate(batch):
+            if write.done.done():  # timed out or cancelled meanwhile
+                continue
+            if isinstance(outcome, Exception):
+                write.done.set_exception(outcome)
             else:
-                last = True
-            if batch:
-                yield batch
+                write.done.set_result(outcome[index])
 
     def _commit(self, batch: list[Write]) -> list[bool]:
         """Apply the batch in one transaction; wait for another process's, up to the time limit."""
@@ -123,12 +134,26 @@ class Writer:
         """Execute writes of one kind; return for each whether it did what it was to do."""
         execute = self._connection.execute
         if kind == "put":
-            rows = (_row(entry) for write in writes for entry in write.entries)
-            self._connection.executemany(_PUT, rows)
+            self._put([entry for write in writes for entry in write.entries])
             return [True] * len(writes)
         if kind == "create":
             return [execute(_CREATE, _row(write.entries[0])).rowcount == 1 for write in writes]
         return [execute(_DELETE, (write.entries[0].key,)).rowcount == 1 for write in writes]
+
+    def _put(self, entries: Sequence[Entry]) -> None:
+        """Put many rows a statement: between statements the loop takes the interpreter, and keeps it."""
+        start, rows = 0, ROWS
+        while start < len(entries):
+            while rows > len(entries) - start:
+                rows //= 2
+            values = [value for entry in entries[start : start + rows] for value in _row(entry)]
+            self._connection.execute(_put_statement(rows), values)
+            start += rows
+
+
+@cache
+def _put_statement(rows: int) -> str:
+    return _INSERT.format(rows=", ".join(["(?, ?, ?)"] * rows), what=_UPDATE)
 
 
 def _row(entry: Entry) -> tuple[str, str, str]:
@@ -137,13 +162,3 @@ def _row(entry: Entry) -> tuple[str, str, str]:
 
 def _is_busy(error: sqlite3.Error) -> bool:
     return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-
-
-def _resolve(batch: list[Write], outcome: list[bool] | Exception) -> None:
-    for index, write in enumerate(batch):
-        if write.done.done():  # timed out or cancelled meanwhile
-            continue
-        if isinstance(outcome, Exception):
-            write.done.set_exception(outcome)
-        else:
-            write.done.set_result(outcome[index])

@@ -1,0 +1,194 @@
+"""The fast path: plain requests to greet or register, answered together, as many as came at once.
+
+Most requests are alike, and a task, a scope and a chain of ASGI calls for each takes twice as long as
+their work. What qualifies goes from the parser straight to the domain: the requests that one pass of
+the event loop brings share one reading and one durable write of the store. All else takes the usual
+path through `app`: other paths, query parameters, conditions, ids, whatever needs a closer look.
+Both paths answer alike, which a test compares.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from datetime import date
+from typing import Protocol
+
+from hello import birthday
+from hello.birthday import USERNAME_LENGTH
+from hello.observability import Metrics
+from hello.outcomes import Outcomes, make_id
+from hello.person import BODY, ROUTE, PersonResource
+from hello.problems import StoppedError, UnknownNameError
+from hello.query import Today
+from hello.stores import Entry, Store
+
+PREFIX = b"/hello/"
+PLAIN_BODY = 256  # bytes
+
+# What the usual path looks at. A PUT may have two of them, to the letter; all else has none.
+NOTICED = frozenset(
+    {
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"expect",
+        b"if-match",
+        b"if-none-match",
+        b"transfer-encoding",
+        b"upgrade",
+        b"x-request-id",
+    }
+)
+OF_A_PUT = {b"content-length", b"content-type"}
+DECLARED_JSON = (b"content-type", b"application/json")
+GREETING = (
+    b"content-type: application/json\r\netag: %b\r\n"
+    b"cache-control: private, no-cache\r\ncontent-length: %d\r\n"
+)
+
+
+class Connection(Protocol):
+    """What the fast path needs of a connection."""
+
+    def spawn(self, work: Coroutine[None, None, None]) -> None:
+        """Run in a task that a stop waits for."""
+
+    def answer(self, request: "FastRequest", status: int, fields: bytes, body: bytes) -> None:
+        """Send the answer, with the header fields that every one has, and go on with what follows."""
+
+
+class _Unheard:
+    def set(self) -> None:
+        pass
+
+
+class FastRequest:
+    """A request on the fast path. To uvicorn it is the connection's cycle, so it has a cycle's state."""
+
+    __slots__ = ("connection", "disconnected", "entry", "keep_alive", "key", "response_complete", "start")
+
+    message_event = _Unheard()
+    response_started = False
+
+    def __init__(self, connection: Connection, key: str, entry: Entry | None = None) -> None:
+        """A GET of the person with this key, or with an entry the PUT of it."""
+        self.connection = connection
+        self.key = key
+        self.entry = entry
+        self.start = time.perf_counter()
+        self.keep_alive = True
+        self.disconnected = False
+        self.response_complete = False
+
+
+class FastPath:
+    """Takes requests that qualify, and answers them a batch at a time."""
+
+    def __init__(
+        self,
+        person: PersonResource,
+        store: Store,
+        today: Today,
+        metrics: Metrics,
+        outcomes: Outcomes,
+        max_in_flight: int,
+    ) -> None:
+        self._person = person
+        self._store = store
+        self._today = today
+        self._metrics = metrics
+        self._outcomes = outcomes
+        self._max_in_flight = max_in_flight
+        self._gets: list[FastRequest] = []
+        self._puts: list[FastRequest] = []
+        self.closed = outcomes.log_all  # writing the log takes longer than what this saves
+
+    def qualifies(self, method: bytes, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+        """Return whether a request with this head may be taken once its body is there."""
+        name = url[len(PREFIX) :]
+        # bytes.isalpha() is true of ASCII letters alone, which need none of RFC 8265's tables.
+        if self.closed or not url.startswith(PREFIX) or not name.isalpha() or len(name) > USERNAME_LENGTH:
+            return False
+        noticed = [field for field in headers if field[0] in NOTICED]
+        if method == b"GET":
+            return not noticed
+        names = {name for name, _ in noticed}
+        return method == b"PUT" and len(noticed) == 2 and names == OF_A_PUT and DECLARED_JSON in noticed
+
+    def take(self, connection: Connection, method: bytes, url: bytes, body: bytes) -> FastRequest | None:
+        """Take a whole request whose head qualified; None if it needs the usual path after all."""
+        if self._metrics.in_flight >= self._max_in_flight:
+            return None
+        username = url[len(PREFIX) :].decode()
+        key = username.lower()
+        if method == b"GET":
+            request = FastRequest(connection, key)
+            batch, work = self._gets, self._greet
+        else:
+            born = self._date_of_birth(body)
+            if born is None:
+                return None
+            request = FastRequest(connection, key, Entry(key, username, born))
+            batch, work = self._puts, self._register
+        if not batch:
+            connection.spawn(work())  # runs once all connections have been read from
+        batch.append(request)
+        self._metrics.in_flight += 1
+        return request
+
+    def _date_of_birth(self, body: bytes) -> date | None:
+        match = BODY.fullmatch(body) if len(body) <= PLAIN_BODY else None
+        try:
+            return match and birthday.parse_date_of_birth(match[1].decode(), self._today())
+        except birthday.InvalidDateError:
+            return None  # the usual path tells why
+
+    async def _greet(self) -> None:
+        requests, self._gets = self._gets, []
+        try:
+            people = await self._store.get_many([request.key for request in requests])
+            today = self._today()
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - becomes their answer
+            self._fail(requests, error)
+            return
+        for request, person in zip(requests, people, strict=True):
+            try:
+                fields, body = self._greeting(person, today)
+            except Exception as error:  # noqa: BLE001 - becomes its answer, and no other's
+                self._fail([request], error)
+            else:
+                self._answer(request, 200, fields, body)
+
+    def _greeting(self, person: birthday.Person | None, today: date) -> tuple[bytes, bytes]:
+        if person is None:
+            raise UnknownNameError
+        body, etag = self._person.greeting(person, today)
+        return GREETING % (etag, len(body)), body
+
+    async def _register(self) -> None:
+        requests, self._puts = self._puts, []
+        try:
+            await self._store.put_many([request.entry for request in requests if request.entry])
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - becomes their answer
+            self._fail(requests, error)
+            return
+        for request in requests:
+            self._answer(request, 204, b"", b"")
+
+    def _fail(self, requests: Sequence[FastRequest], error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            error = StoppedError()  # the stop's time limit; nothing runs in this task after it
+        for request in requests:
+            request_id = make_id()
+            status, fields, body = self._outcomes.problem(request_id, error)
+            head = b"".join(b"%b: %b\r\n" % field for field in fields)
+            self._answer(request, status, head, body, request_id)
+
+    def _answer(
+        self, request: FastRequest, status: int, fields: bytes, body: bytes, request_id: bytes | None = None
+    ) -> None:
+        request_id = request_id or make_id()
+        request.connection.answer(request, status, b"%bx-request-id: %b\r\n" % (fields, request_id), body)
+        self._metrics.in_flight -= 1
+        method = "PUT" if request.entry else "GET"
+        self._outcomes.ended(request_id, ROUTE, method, status, time.perf_counter() - request.start)
