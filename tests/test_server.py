@@ -10,16 +10,14 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from hello.protocol import NOT_READING, RESTING, SENDING, Protocol, Sweeper
 from tests.conftest import Serve
 from tests.support import (
     HELLO,
@@ -633,40 +631,6 @@ def test_pipelined_requests_are_all_answered_in_order(shared: Service) -> None:
         answers = read_to_end(connection)
     statuses = re.findall(rb"HTTP/1.1 (\d+) ", answers)
     assert statuses == [b"400", b"404"] * (count // 2) + [b"200"]
-
-
-class Connection:
-    """What the sweeper sees of a connection."""
-
-    def __init__(self, held_up: tuple[str, object] | None) -> None:
-        self.held_up = held_up
-        self.aborted = False
-        self.transport = self
-
-    def abort(self) -> None:
-        """Note the end."""
-        self.aborted = True
-
-
-def test_the_sweeper_ends_what_stays_as_it_is_for_the_limit() -> None:
-    """Each way to hold a connection up has its limit, which begins anew when anything moves."""
-    sweeper = Sweeper(timeout=10, keep_alive=75)
-    slow, unread, resting, busy, moving = connections = [
-        Connection((SENDING, 0)),
-        Connection((NOT_READING, (4096, 4096))),
-        Connection((RESTING, 7)),
-        Connection(None),
-        Connection((SENDING, 0)),
-    ]
-    ended: dict[Connection, int] = {}
-    for second in range(90):
-        moving.held_up = (SENDING, second // 8)
-        sweeper.sweep(cast("Iterable[Protocol]", connections), second)
-        for connection in [c for c in connections if c.aborted]:
-            connections.remove(connection)
-            ended[connection] = second
-    assert ended == {slow: 10, unread: 10, resting: 75}
-    assert connections == [busy, moving]
 
 
 # What can't be served

@@ -4,12 +4,9 @@ What can't become a request is answered here, in the form that the application's
 """
 
 import asyncio
-import fcntl
 import http
 import re
-import termios
-from array import array
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 from uvicorn.config import Config
@@ -18,13 +15,13 @@ from uvicorn.server import ServerState
 
 from hello import problems
 from hello.fast_path import FastPath, FastRequest
+from hello.joined_writes import JoinedWrites
+from hello.sweeper import NOT_READING, RESTING, SENDING, unacknowledged
 
 URL_BYTES = 8192
 HEADER_FIELDS = 100
 HEADER_BYTES = 32768
 PIECE_BYTES = 8192  # that the parser is fed at once
-
-NOT_READING, SENDING, RESTING = "reads nothing", "sends no head", "asks no more"
 
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
@@ -54,45 +51,6 @@ class State(ServerState):
             self._default_headers = self.default_headers
             self._default_fields = b"".join(b"%b: %b\r\n" % field for field in self.default_headers)
         return self._default_fields
-
-
-class JoinedWrites:
-    """A transport that sends the head of a response together with the start of its body.
-
-    uvicorn writes them one after the other, which costs a system call, a packet, and waking the
-    client twice. ASGI lets a server keep the head until the first body message.
-    """
-
-    __slots__ = ("__dict__", "_head", "_transport")
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head = b""
-        # Found without __getattr__: these are asked for with each request.
-        self.is_closing = transport.is_closing
-
-    def write(self, data: bytes) -> None:
-        """Send the data, behind the head that waits; if it is a head itself, keep it."""
-        if self._head:
-            data, self._head = self._head + data, b""
-        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
-            self._head = data
-            return
-        self._transport.write(data)
-
-    def flush(self) -> None:
-        """Send the head, where no body follows."""
-        if self._head:
-            head, self._head = self._head, b""
-            self._transport.write(head)
-
-    def close(self) -> None:
-        """Send what waits, then close."""
-        self.flush()
-        self._transport.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
 
 
 class Protocol(HttpToolsProtocol):
@@ -144,7 +102,7 @@ class Protocol(HttpToolsProtocol):
     def held_up(self) -> tuple[str, object] | None:
         """What the client holds the connection up with, the same while nothing moves; else None."""
         if unread := self.transport.get_write_buffer_size():
-            return (NOT_READING, (unread, _unacknowledged(self.transport)))
+            return (NOT_READING, (unread, unacknowledged(self.transport)))
         if not self.idle:
             return None
         return (RESTING if self._resting and not self._in_message else SENDING, self._answered)
@@ -321,16 +279,6 @@ class Protocol(HttpToolsProtocol):
         raise _Refused
 
 
-def _unacknowledged(transport: asyncio.Transport) -> int:
-    """Return the bytes in the kernel that the client has not taken yet; they shrink while it reads on."""
-    buffer = array("i", [0])
-    try:
-        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, buffer)
-    except OSError:  # gone meanwhile
-        return 0
-    return buffer[0]
-
-
 def _encode_request_line(data: bytes) -> bytes:
     """Percent-encode what is not ASCII before the first line break.
 
@@ -338,27 +286,3 @@ def _encode_request_line(data: bytes) -> bytes:
     """
     line, separator, rest = data.partition(b"\n")
     return _NOT_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], line) + separator + rest
-
-
-class Sweeper:
-    """Closes the connections whose client holds them up: sends no head, reads nothing, or asks no more.
-
-    A look at all connections now and then, instead of timers for each request.
-    """
-
-    def __init__(self, timeout: float, keep_alive: float) -> None:
-        self._limits = {NOT_READING: timeout, SENDING: timeout, RESTING: keep_alive}
-        self._held_up: dict[Protocol, tuple[tuple[str, object], float]] = {}
-
-    def sweep(self, connections: Iterable[Protocol], now: float) -> None:
-        """Close those that were seen held up in the same way for the time limit."""
-        held_up: dict[Protocol, tuple[tuple[str, object], float]] = {}
-        for connection in connections:
-            sign = connection.held_up
-            if sign is not None:
-                before, since = self._held_up.get(connection, (None, now))
-                held_up[connection] = (sign, since if before == sign else now)
-        self._held_up = held_up
-        for connection, (sign, since) in held_up.items():
-            if now - since >= self._limits[sign[0]]:
-                connection.transport.abort()

@@ -22,9 +22,10 @@ from starlette.types import ASGIApp
 from hello.app import Application, create_app
 from hello.listening import BACKLOG, url_of
 from hello.observability import Metrics
-from hello.protocol import Protocol, State, Sweeper
+from hello.protocol import Protocol, State
 from hello.settings import Settings
 from hello.stores import open_store
+from hello.sweeper import Sweeper
 from hello.tracing import Traced, traced
 
 logger = logging.getLogger("hello.server")
