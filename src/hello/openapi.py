@@ -3,15 +3,19 @@
 A route without words here, or words without a route, is an error when the application is made.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
 
 import msgspec
 from starlette.routing import Route
 
 from hello import __version__, schema
+from hello.problems import Kind, problem
 
 Object = dict[str, Any]
+
+PROBLEM = "application/problem+json"
 
 _TYPES = (
     schema.DateOfBirth,
@@ -23,22 +27,16 @@ _TYPES = (
     schema.Health,
     schema.Problem,
 )
-_LIST_STATUSES = ("200", "400", "503")
 
 
-class _Kind(Protocol):
-    @property
-    def status(self) -> int: ...
-    @property
-    def title(self) -> str: ...
+def document(table: Iterable[Route], kinds: Sequence[Kind]) -> bytes:
+    """Return the document, as JSON, of the routes that are to be in it.
 
-
-def document(table: Iterable[Route], kinds: Sequence[_Kind]) -> bytes:
-    """Return the document, as JSON, of the routes that are to be in it."""
+    Raises:
+        LookupError: a route without words, or words without a route.
+    """
     _, components = msgspec.json.schema_components(_TYPES, ref_template="#/components/schemas/{name}")
-    titles: dict[int, list[str]] = {}
-    for kind in kinds:
-        titles.setdefault(kind.status, []).append(kind.title)
+    by_slug = {kind.slug: kind for kind in kinds}
     paths: Object = {}
     words = dict(_OPERATIONS)
     for route in table:
@@ -48,9 +46,13 @@ def document(table: Iterable[Route], kinds: Sequence[_Kind]) -> bytes:
         if "{username}" in route.path:
             item["parameters"] = [_parameter("username", "path", {"$ref": "#/components/schemas/Username"})]
         for method in sorted((route.methods or set()) - {"HEAD"}):
-            item[method.lower()] = _operation(words.pop((method, route.path)), titles)
+            if (method, route.path) not in words:
+                raise LookupError(f"a route that is not described: {method} {route.path}")
+            item[method.lower()] = _operation(words.pop((method, route.path)), by_slug)
     if words:
         raise LookupError(f"described, but no route: {sorted(words)}")
+    specific = {slug for operation in _OPERATIONS.values() for slug in operation.get("problems", ())}
+    general = [kind for kind in kinds if kind.slug not in specific]
     components["Username"] = msgspec.json.schema(schema.Username)
     return msgspec.json.encode(
         {
@@ -59,8 +61,9 @@ def document(table: Iterable[Route], kinds: Sequence[_Kind]) -> bytes:
                 "title": "hello",
                 "version": __version__,
                 "summary": "Keeps dates of birth under usernames and greets by them.",
-                "description": "HEAD works wherever GET does."
-                " Every error is application/problem+json (RFC 9457).",
+                "description": "HEAD works wherever GET does. Every error is application/problem+json"
+                " (RFC 9457). Every answer has an `X-Request-ID`: the request's own where it has one of 1"
+                " to 128 letters, digits or `._:/+=@-`.",
                 "license": {"name": "MIT", "identifier": "MIT"},
             },
             "servers": [{"url": "/"}],
@@ -70,28 +73,40 @@ def document(table: Iterable[Route], kinds: Sequence[_Kind]) -> bytes:
                 {"name": "operation", "description": "For those who run the service."},
             ],
             "paths": paths,
-            "components": {"schemas": components},
+            "components": {
+                "schemas": components,
+                "responses": {"Problem": {"description": "Any other error.", **_problems(general)}},
+                "examples": {
+                    kind.slug: {"summary": kind.title, "value": problem(kind)} for kind in sorted(kinds)
+                },
+            },
         }
     )
 
 
-def _operation(words: Object, titles: dict[int, list[str]]) -> Object:
+def _operation(words: Object, kinds: Mapping[str, Kind]) -> Object:
     operation = {key: value for key, value in words.items() if key not in {"answers", "problems"}}
-    operation["responses"] = {
-        **words["answers"],
-        **{
-            str(status): {
-                "description": "; ".join(titles[status]) + ".",
-                "content": _content("Problem", "application/problem+json"),
-            }
-            for status in words.get("problems", ())
-        },
-        "default": {
-            "description": "Any other error.",
-            "content": _content("Problem", "application/problem+json"),
-        },
-    }
+    operation["responses"] = dict(words["answers"])
+    own = sorted(kinds[slug] for slug in words.get("problems", ()))
+    for status, group in groupby(own, lambda kind: kind.status):
+        answer = _problem_answer(list(group))
+        also = operation["responses"].get(str(status), {})
+        content = {**also.get("content", {}), **answer["content"]}
+        operation["responses"][str(status)] = {**answer, **also, "content": content}
+    operation["responses"]["default"] = {"$ref": "#/components/responses/Problem"}
     return operation
+
+
+def _problem_answer(kinds: Sequence[Kind]) -> Object:
+    answer: Object = {"description": "; ".join(kind.title for kind in kinds) + ".", **_problems(kinds)}
+    return {**answer, "headers": _RETRY_AFTER} if kinds[0].status == 503 else answer
+
+
+def _problems(kinds: Iterable[Kind]) -> Object:
+    examples = {kind.slug: {"$ref": f"#/components/examples/{kind.slug}"} for kind in kinds}
+    content = _content("Problem", PROBLEM)
+    content[PROBLEM]["examples"] = examples
+    return {"content": content}
 
 
 def _parameter(name: str, where: str, schema_: Object, description: str = "") -> Object:
@@ -121,14 +136,28 @@ _PAGING = (
     _parameter(
         "limit", "query", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}, "People a page."
     ),
-    _parameter("after", "query", {"type": "string"}, "`next` of the page before."),
+    _parameter(
+        "after", "query", {"type": "string", "pattern": "^[A-Za-z0-9_-]{10,}$"}, "`next` of the page before."
+    ),
 )
 _ETAG = {"ETag": {"schema": {"type": "string"}, "description": "Changes with the answer."}}
+_RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}}
 _SAME_NAME = {"parameters": {"username": "$request.path.username"}}
 _LINKS = {
     "greet": {"operationId": "greet", **_SAME_NAME},
     "forget": {"operationId": "forget", **_SAME_NAME},
 }
+_UNAVAILABLE = ("overloaded", "stopped", "store-unavailable")
+
+
+def _next_page(operation: str) -> Object:
+    link = {
+        "operationId": operation,
+        "parameters": {"after": "$response.body#/next"},
+        "description": "Unless `next` is null; the other parameters as before.",
+    }
+    return {"next": link}
+
 
 _OPERATIONS: dict[tuple[str, str], Object] = {
     ("GET", "/hello/{username}"): {
@@ -143,7 +172,7 @@ _OPERATIONS: dict[tuple[str, str], Object] = {
             "200": {**_json("Greeting", "The greeting."), "headers": _ETAG},
             "304": {"description": "The greeting is still the one of the ETag.", "headers": _ETAG},
         },
-        "problems": (400, 404, 503),
+        "problems": ("username", "time-zone", "parameter", "unknown-name", *_UNAVAILABLE),
     },
     ("PUT", "/hello/{username}"): {
         "operationId": "register",
@@ -160,22 +189,39 @@ _OPERATIONS: dict[tuple[str, str], Object] = {
         ],
         "requestBody": {"required": True, "content": _content("DateOfBirth")},
         "answers": {"204": {"description": "Stored, durably.", "links": _LINKS}},
-        "problems": (400, 408, 412, 413, 415, 503),
+        "problems": (
+            "username",
+            "body",
+            "date-of-birth",
+            "time-zone",
+            "parameter",
+            "precondition",
+            "slow",
+            "name-taken",
+            "body-too-large",
+            "media-type",
+            *_UNAVAILABLE,
+        ),
     },
     ("DELETE", "/hello/{username}"): {
         "operationId": "forget",
         "tags": ["people"],
         "summary": "Erase a person",
         "answers": {"204": {"description": "Erased, durably."}},
-        "problems": (400, 404, 503),
+        "problems": ("username", "precondition", "unknown-name", *_UNAVAILABLE),
     },
     ("GET", "/hello"): {
         "operationId": "listPeople",
         "tags": ["people"],
         "summary": "List everyone, with dates of birth",
         "parameters": [*_PAGING],
-        "answers": {"200": _json("People", "A page of people.")},
-        "problems": (400, 503),
+        "answers": {
+            "200": {
+                **_json("People", "A page of people; the last has `next: null`."),
+                "links": _next_page("listPeople"),
+            }
+        },
+        "problems": ("parameter", "cursor", *_UNAVAILABLE),
     },
     ("GET", "/birthdays"): {
         "operationId": "listBirthdays",
@@ -191,15 +237,20 @@ _OPERATIONS: dict[tuple[str, str], Object] = {
             _TIME_ZONE,
             *_PAGING,
         ],
-        "answers": {"200": _json("Birthdays", "A page of birthdays; the last holds `next: null`.")},
-        "problems": (400, 503),
+        "answers": {
+            "200": {
+                **_json("Birthdays", "A page of birthdays; the last has `next: null`."),
+                "links": _next_page("listBirthdays"),
+            }
+        },
+        "problems": ("parameter", "cursor", "time-zone", *_UNAVAILABLE),
     },
     ("GET", "/birthdays.ics"): {
         "operationId": "calendar",
         "tags": ["birthdays"],
         "summary": "All birthdays as a calendar to subscribe to (RFC 5545)",
         "answers": {"200": _text("text/calendar", "One yearly event a person, without the year of birth.")},
-        "problems": (503,),
+        "problems": _UNAVAILABLE,
     },
     ("GET", "/"): {
         "operationId": "index",
@@ -211,6 +262,7 @@ _OPERATIONS: dict[tuple[str, str], Object] = {
                 "content": {**_content("Service"), "text/html": {"schema": {"type": "string"}}},
             }
         },
+        "problems": ("overloaded",),
     },
     ("GET", "/hc"): {
         "operationId": "health",
@@ -224,11 +276,9 @@ _OPERATIONS: dict[tuple[str, str], Object] = {
         "summary": "Readiness: whether to send requests here",
         "answers": {
             "200": _json("Health", "The store answers."),
-            "503": {
-                "description": "The store does not answer, or a stop has begun.",
-                "content": {**_content("Problem", "application/problem+json"), **_content("Health")},
-            },
+            "503": _json("Health", "The store does not answer, or a stop has begun."),
         },
+        "problems": _UNAVAILABLE,
     },
     ("GET", "/version"): {
         "operationId": "version",
@@ -252,11 +302,13 @@ _OPERATIONS: dict[tuple[str, str], Object] = {
                 "content": {"application/json": {"schema": {"type": "object"}}},
             }
         },
+        "problems": ("overloaded",),
     },
     ("GET", "/docs"): {
         "operationId": "docs",
         "tags": ["operation"],
         "summary": "A page to try it",
         "answers": {"200": _text("text/html", "The page.")},
+        "problems": ("overloaded",),
     },
 }

@@ -89,7 +89,7 @@ class PersonResource:
     async def forget(self, scope: Scope, send: Send) -> None:
         """DELETE."""
         key = birthday.username_key(_username(scope))
-        if header(scope, b"if-match") or header(scope, b"if-none-match"):
+        if _conditions(scope):
             raise UnsupportedPreconditionError
         if not await self._store.delete(key):
             raise UnknownNameError
@@ -102,11 +102,15 @@ def _username(scope: Scope) -> str:
 
 
 def _creates_only(scope: Scope) -> bool:
-    condition = header(scope, b"if-none-match").strip()
+    conditions = _conditions(scope)
     # An unknown condition must not be passed over: the caller relies on it (RFC 9110, 13.1).
-    if condition not in {b"", b"*"} or header(scope, b"if-match"):
+    if conditions and (conditions != [b"if-none-match"] or header(scope, b"if-none-match").strip() != b"*"):
         raise UnsupportedPreconditionError
-    return condition == b"*"
+    return bool(conditions)
+
+
+def _conditions(scope: Scope) -> list[bytes]:
+    return [name for name, _ in scope["headers"] if name in {b"if-match", b"if-none-match"}]
 
 
 def _date_of_birth(body: bytes) -> str:

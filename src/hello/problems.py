@@ -1,6 +1,7 @@
 """Errors over HTTP: what handlers raise, and the one table that makes answers of it (RFC 9457)."""
 
 import html
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -87,10 +88,13 @@ KINDS: Mapping[type[BaseException], Kind] = {
         400, "username", "Not a username", "A username is 1 to 64 letters of any script, and nothing else."
     ),
     InvalidDateError: Kind(
-        400, "date-of-birth", "Not a date of birth", "A day of the calendar before today, written YYYY-MM-DD."
+        400,
+        "date-of-birth",
+        "Not a date of birth",
+        "A day of the calendar before today, written `YYYY-MM-DD`.",
     ),
     UnknownTimeZoneError: Kind(
-        400, "time-zone", "Unknown time zone", "`tz` takes an IANA name such as Europe/Berlin."
+        400, "time-zone", "Unknown time zone", "`tz` takes an IANA name such as `Europe/Berlin`."
     ),
     InvalidCursorError: Kind(
         400, "cursor", "Not a cursor", "`after` takes the `next` of the page before, unchanged."
@@ -99,7 +103,7 @@ KINDS: Mapping[type[BaseException], Kind] = {
         400, "parameter", "Not a parameter's value", "A query parameter is out of range, or given twice."
     ),
     InvalidBodyError: Kind(
-        400, "body", "Not the body asked for", 'PUT takes {"dateOfBirth": "YYYY-MM-DD"} and nothing else.'
+        400, "body", "Not the body asked for", 'PUT takes `{"dateOfBirth": "YYYY-MM-DD"}` and nothing else.'
     ),
     UnsupportedPreconditionError: Kind(
         400,
@@ -107,7 +111,7 @@ KINDS: Mapping[type[BaseException], Kind] = {
         "Unsupported precondition",
         "PUT understands `If-None-Match: *`, and no other condition; DELETE none.",
     ),
-    NotFoundError: Kind(404, "path", "No such path", "The document /openapi.json lists the paths."),
+    NotFoundError: Kind(404, "path", "No such path", "The document `/openapi.json` lists the paths."),
     UnknownNameError: Kind(
         404, "unknown-name", "Unknown username", "Nobody has registered under this username."
     ),
@@ -159,11 +163,14 @@ def kind_of(error: BaseException) -> Kind:
     return next((KINDS[known] for known in type(error).__mro__ if known in KINDS), UNEXPECTED)
 
 
+def problem(kind: Kind, detail: str = "") -> Problem:
+    """Return the problem document of an error; without a detail of its own, with the explanation."""
+    return Problem(f"/docs#{kind.slug}", kind.title, kind.status, detail or kind.explanation)
+
+
 def answer(kind: Kind, detail: str = "") -> tuple[list[tuple[bytes, bytes]], bytes]:
     """Return header fields and body of an error's answer (RFC 9457)."""
-    body = msgspec.json.encode(
-        Problem(f"/docs#{kind.slug}", kind.title, kind.status, detail or kind.explanation)
-    )
+    body = msgspec.json.encode(problem(kind, detail))
     headers = [
         (b"content-type", b"application/problem+json"),
         (b"content-length", b"%d" % len(body)),
@@ -177,6 +184,10 @@ def descriptions() -> str:
     """Return the explanations as HTML, under the ids that an error's `type` leads to."""
     return "\n".join(
         f'<dt id="{kind.slug}">{kind.status} {html.escape(kind.title)}</dt>\n'
-        f"<dd>{html.escape(kind.explanation)}</dd>"
+        f"<dd>{_in_html(kind.explanation)}</dd>"
         for kind in sorted(ALL_KINDS)
     )
+
+
+def _in_html(text: str) -> str:
+    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))

@@ -72,7 +72,7 @@ class Birthdays(Struct):
 class Links(Struct):
     """Where things are."""
 
-    greeting: str
+    greeting: Annotated[str, Meta(extra_json_schema={"format": "uri-template"})]
     people: str
     birthdays: str
     calendar: str

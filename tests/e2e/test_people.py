@@ -699,11 +699,16 @@ def test_put_may_only_create(client: Client, name: str, noon: str, today: date, 
 
 def test_other_conditions_are_not_passed_over(client: Client, name: str, problem: Problem) -> None:
     """A condition that PUT or DELETE does not understand is an error, and nothing is done."""
-    problem(client.put(name, BORN, If_None_Match='"etag"'), 400)
+    for condition in ('"etag"', ""):
+        problem(client.put(name, BORN, If_None_Match=condition), 400)
+        problem(client.put(name, BORN, If_Match=condition), 400)
     problem(client.put(name, BORN, If_Match="*"), 400)
+    problem(client.put(name, BORN, If_None_Match="*", If_Match="*"), 400)
     problem(client.greet(name), 404)
     client.put(name, BORN)
-    problem(client.send("DELETE", path_of(name), headers={"If-Match": '"etag"'}), 400)
+    for condition in ('"etag"', ""):
+        for header in ("If-Match", "If-None-Match"):
+            problem(client.send("DELETE", path_of(name), headers={header: condition}), 400)
     assert client.greet(name).status == 200
 
 
