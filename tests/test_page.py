@@ -497,6 +497,19 @@ def test_requests_can_be_tried_on_the_api_page(open_page: Open) -> None:
     expect(listed).to_contain_text('"Zoë"')
 
 
+def test_explanations_are_marked_up(served: Service) -> None:
+    """What an explanation of a problem marks as code is code on the API page, the rest is plain text."""
+    page = served.get("/docs").body.decode()
+    explanations = re.findall(r"<dd>(.*)</dd>", page)
+    assert len(explanations) > 20
+    assert "<code>If-None-Match: *</code> only creates, and somebody has this username." in explanations
+    assert (
+        "PUT takes <code>{&quot;dateOfBirth&quot;: &quot;YYYY-MM-DD&quot;}</code> and nothing else."
+        in explanations
+    )
+    assert not any(re.search(r"`|<(?!/?code>)", text) for text in explanations)
+
+
 def test_an_error_leads_to_its_explanation(open_page: Open, served: Service) -> None:
     """The `type` of an error answer leads to an entry of the API page that explains it, in view."""
     problem = served.get("/hello/Nobody").json()
