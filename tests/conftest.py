@@ -3,11 +3,15 @@
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support import Service
 
 Serve = Callable[..., Service]
+
+hypothesis.settings.register_profile("hello", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("hello")
 
 
 @pytest.fixture

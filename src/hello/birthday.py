@@ -107,13 +107,15 @@ def birthday_in(year: int, born: date, leap_day: LeapDay) -> date:
 
 
 def next_birthday(born: date, today: date, leap_day: LeapDay) -> date:
-    """Return the next birthday, which may be today."""
+    """Return the next birthday, which may be today; raise ValueError where it is beyond `date.max`."""
     birthday = birthday_in(today.year, born, leap_day)
     return birthday if birthday >= today else birthday_in(today.year + 1, born, leap_day)
 
 
 def days_until(born: date, today: date, leap_day: LeapDay) -> int:
     """Return the number of days to the next birthday: 0 to 365, 0 on the day."""
+    if today.year == date.max.year:  # the next may be in a year that `date` lacks: the calendar repeats
+        today = today.replace(year=today.year - 400)
     return (next_birthday(born, today, leap_day) - today).days
 
 
@@ -129,8 +131,9 @@ def birthday_ranges(today: date, days: int, leap_day: LeapDay) -> Sequence[tuple
 
     A range is a first and a last "MM-DD", both included. The ranges follow each other in the order
     of the birthdays, and together hold no day twice, so that a store with an index on month and day
-    reads what it needs and no more.
+    reads what it needs and no more. They end with the calendar of `date`, on 31 December 9999.
     """
+    days = min(days, (date.max - today).days)
     first = _month_days(today, leap_day)[0]
     if days >= LAST_DAYS_UNTIL:
         # Everyone: up to the day before today's, a year on.
@@ -151,7 +154,10 @@ def _month_days(day: date, leap_day: LeapDay) -> list[str]:
 
 def today_in(zone: ZoneInfo, now: datetime) -> date:
     """Return the calendar date in `zone` at the moment `now`, which knows its own zone."""
-    return now.astimezone(zone).date()
+    try:
+        return now.astimezone(zone).date()
+    except OverflowError:  # a clock at the very ends of the calendar
+        return date.min if now.year == date.min.year else date.max
 
 
 def time_zone(name: str) -> ZoneInfo:

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 
-from icalendar import Calendar, Event, vDuration, vRecur, vText
+from icalendar import Calendar, Event, Timezone, TimezoneStandard, vDuration, vRecur, vText
 
 from hello.birthday import LeapDay, Person, username_key
 
@@ -31,6 +31,7 @@ def opening() -> bytes:
         calendar.add(name, vText("Birthdays"))
     calendar.add("REFRESH-INTERVAL", vDuration(timedelta(days=1)), parameters={"VALUE": "DURATION"})
     calendar.add("X-PUBLISHED-TTL", "P1D")
+    calendar.add_component(_utc())  # without people too there must be a component (RFC 5545, 3.6)
     return bytes(calendar.to_ical()).removesuffix(CLOSING)
 
 
@@ -46,8 +47,19 @@ def event(person: Person, today: date, leap_day: LeapDay) -> bytes:
 
 
 CLOSING = b"END:VCALENDAR\r\n"
-UNFOLDED = 75 - len("SUMMARY:")  # octets; longer lines are folded (RFC 5545, 3.1)
+UNFOLDED = 74 - len("SUMMARY:")  # octets; icalendar folds longer lines (75 may remain: RFC 5545, 3.1)
 _DIGEST, _SUMMARY = b"{digest}", b"{summary}"
+
+
+def _utc() -> Timezone:
+    standard = TimezoneStandard()
+    standard.add("dtstart", datetime(1970, 1, 1))  # noqa: DTZ001 - local time, as RFC 5545 wants it here
+    standard.add("tzoffsetfrom", timedelta())
+    standard.add("tzoffsetto", timedelta())
+    zone = Timezone()
+    zone.add("tzid", "UTC")
+    zone.add_component(standard)
+    return zone
 
 
 @lru_cache(maxsize=800)  # each day of the year, today and around midnight

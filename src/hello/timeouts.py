@@ -16,7 +16,10 @@ class SharedTimeout:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._deadlines: dict[asyncio.Task[object], float] = {}  # the earliest first: all wait equally long
+        # Each task's deadline, and how many cancellations it had when it came. The earliest is first:
+        # all wait equally long.
+        self._waiting: dict[asyncio.Task[object], tuple[float, int]] = {}
+        self._expired: dict[asyncio.Task[object], int] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> None:
@@ -24,7 +27,8 @@ class SharedTimeout:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a time limit needs a task")
-        self._deadlines[task] = deadline = loop.time() + self._seconds
+        deadline = loop.time() + self._seconds
+        self._waiting[task] = deadline, task.cancelling()
         if self._timer is None:
             self._timer = loop.call_at(deadline, self._expire, loop)
 
@@ -32,15 +36,18 @@ class SharedTimeout:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         task = asyncio.current_task()
-        expired = task is not None and self._deadlines.pop(task, None) is None
-        if expired and task is not None and task.uncancel() == 0 and kind is asyncio.CancelledError:
+        if task is None or self._waiting.pop(task, None) is not None:
+            return
+        before = self._expired.pop(task)
+        if task.uncancel() <= before and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
     def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
-        for task, deadline in list(self._deadlines.items()):
+        for task, (deadline, before) in list(self._waiting.items()):
             if deadline > loop.time():
                 self._timer = loop.call_at(deadline, self._expire, loop)
                 break
-            del self._deadlines[task]  # tells __exit__ who it was
+            del self._waiting[task]
+            self._expired[task] = before
             task.cancel()
