@@ -1,12 +1,35 @@
 """The application and its parts in process, where time is the test's own."""
 
 import asyncio
+import json
 import selectors
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http.client import HTTPMessage
 from typing import Any, TypeVarTuple
+from urllib.parse import quote, unquote
+
+from starlette.types import Message, Scope
+
+from hello.app import Application
+from tests.support import JSON, Answer
 
 Ts = TypeVarTuple("Ts")
+
+# A time zone, the moment in UTC when a day begins there, the day before, and the day.
+MIDNIGHTS = [
+    ("UTC", "2026-11-24T00:00", "2026-11-23", "2026-11-24"),
+    ("Pacific/Kiritimati", "2026-11-23T10:00", "2026-11-23", "2026-11-24"),
+    ("Pacific/Niue", "2026-11-24T11:00", "2026-11-23", "2026-11-24"),
+    ("Asia/Kathmandu", "2026-11-23T18:15", "2026-11-23", "2026-11-24"),
+    ("Europe/Berlin", "2026-03-28T23:00", "2026-03-28", "2026-03-29"),  # summer time begins
+    ("Europe/Berlin", "2026-03-29T22:00", "2026-03-29", "2026-03-30"),
+    ("Europe/Berlin", "2026-10-25T23:00", "2026-10-25", "2026-10-26"),  # and has ended
+    ("America/Sao_Paulo", "2018-11-04T03:00", "2018-11-03", "2018-11-04"),  # a day without a midnight
+    ("Pacific/Apia", "2011-12-30T10:00", "2011-12-29", "2011-12-31"),  # a day that never was
+]
 
 
 class _Selector(selectors.SelectSelector):
@@ -37,3 +60,98 @@ class Loop(asyncio.SelectorEventLoop):
     ) -> asyncio.TimerHandle:
         self.timers.append(when)
         return super().call_at(when, callback, *args, context=context)
+
+
+class Clock:
+    """A clock that shows what it is set to."""
+
+    def __init__(self, now: str) -> None:
+        self.set(now)
+
+    def set(self, now: str) -> None:
+        """Set it; what names no offset is in UTC."""
+        moment = datetime.fromisoformat(now)
+        self.now = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@dataclass(frozen=True)
+class Reply(Answer):
+    """An answer; `whole` tells whether it was brought to its end."""
+
+    whole: bool
+
+
+class Caller:
+    """Calls an application as the server does, without a socket, on a loop of its own."""
+
+    def __init__(self, application: Application, runner: asyncio.Runner) -> None:
+        self.application = application
+        self._runner = runner
+
+    def request(
+        self,
+        method: str,
+        target: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        arrives: bool = True,
+    ) -> Reply:
+        """Send one request; `target` is percent-encoded; the body is one that never `arrives`, if so told."""
+        return self._runner.run(self._request(method, target, body, headers or {}, arrives))
+
+    def get(self, target: str, headers: Mapping[str, str] | None = None) -> Reply:
+        """GET."""
+        return self.request("GET", target, headers=headers)
+
+    def put(self, username: str, born: str, query: str = "") -> Reply:
+        """Register."""
+        body = json.dumps({"dateOfBirth": born}).encode()
+        return self.request("PUT", f"/hello/{quote(username)}{query}", body, JSON)
+
+    async def _request(
+        self, method: str, target: str, body: bytes | None, headers: Mapping[str, str], arrives: bool
+    ) -> Reply:
+        path, _, query = target.partition("?")
+        length = {} if body is None else {"Content-Length": str(len(body))}
+        scope: Scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "root_path": "",
+            "path": unquote(path),
+            "raw_path": path.encode("ascii"),
+            "query_string": query.encode("ascii"),
+            "headers": [
+                (name.lower().encode("ascii"), value.encode("latin-1"))
+                for name, value in {**length, **headers}.items()
+            ],
+            "client": ("127.0.0.1", 50000),
+            "server": ("127.0.0.1", 5000),
+            "state": {},
+        }
+        waiting = [{"type": "http.request", "body": body or b"", "more_body": False}] if arrives else []
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            if waiting:
+                return waiting.pop()
+            nothing: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+            return await nothing
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await self.application(scope, receive, send)
+        start, *parts = sent
+        fields = HTTPMessage()
+        for name, value in start["headers"]:
+            fields.add_header(name.decode("latin-1"), value.decode("latin-1"))
+        content = b"".join(part.get("body", b"") for part in parts)
+        whole = bool(parts) and not parts[-1].get("more_body", False)
+        return Reply(start["status"], fields, b"" if method == "HEAD" else content, whole)

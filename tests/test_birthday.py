@@ -30,6 +30,7 @@ from hello.birthday import (
     today_in,
     username_key,
 )
+from tests.inprocess import MIDNIGHTS
 from tests.names import SCRIPTS, is_username, usernames
 
 # Days and years
@@ -421,20 +422,7 @@ def test_today_is_the_date_at_the_offset(now: datetime, hours: int, clock: str) 
     assert today_in(zone, now) == today_in(zone, now.astimezone(ZoneInfo(clock))) == expected
 
 
-@pytest.mark.parametrize(
-    ("name", "midnight", "before", "after"),
-    [
-        ("UTC", "2026-11-24T00:00", "2026-11-23", "2026-11-24"),
-        ("Pacific/Kiritimati", "2026-11-23T10:00", "2026-11-23", "2026-11-24"),
-        ("Pacific/Niue", "2026-11-24T11:00", "2026-11-23", "2026-11-24"),
-        ("Asia/Kathmandu", "2026-11-23T18:15", "2026-11-23", "2026-11-24"),
-        ("Europe/Berlin", "2026-03-28T23:00", "2026-03-28", "2026-03-29"),  # summer time begins
-        ("Europe/Berlin", "2026-03-29T22:00", "2026-03-29", "2026-03-30"),
-        ("Europe/Berlin", "2026-10-25T23:00", "2026-10-25", "2026-10-26"),  # and has ended
-        ("America/Sao_Paulo", "2018-11-04T03:00", "2018-11-03", "2018-11-04"),  # a day without a midnight
-        ("Pacific/Apia", "2011-12-30T10:00", "2011-12-29", "2011-12-31"),  # a day that never was
-    ],
-)
+@pytest.mark.parametrize(("name", "midnight", "before", "after"), MIDNIGHTS)
 def test_when_today_begins(name: str, midnight: str, before: str, after: str) -> None:
     """The date changes at midnight where the zone is, also when the clocks are changed."""
     begins = datetime.fromisoformat(midnight).replace(tzinfo=UTC)

@@ -6,13 +6,13 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from dateutil.rrule import rrulestr
 from hypothesis import example, given
 from hypothesis import strategies as st
 from icalendar import Calendar
 
 from hello import feed
 from hello.birthday import LeapDay, Person, next_birthday
+from tests.ical import dates, events
 from tests.names import SCRIPTS, usernames
 
 TODAY = date(2026, 11, 24)
@@ -27,24 +27,6 @@ BORN = st.dates(date(1, 1, 1), TODAY) | st.sampled_from(
 def feed_of(*people: Person, today: date = TODAY, leap_day: LeapDay = "feb28") -> bytes:
     """Return the feed of these people, put together as the route does."""
     return feed.opening() + b"".join(feed.event(p, today, leap_day) for p in people) + feed.CLOSING
-
-
-def events(body: bytes) -> Sequence[Any]:
-    """Return the events that icalendar reads in a feed; whatever it stumbles over is an error."""
-    calendar = Calendar.from_ical(body)
-    assert [c.errors for c in calendar.walk() if c.errors] == []
-    return calendar.events
-
-
-def dates(event: Any, first: date, last: date) -> list[date]:
-    """Return the days of an event from `first` to `last`, as dateutil expands its rule."""
-    start = event["DTSTART"].dt
-    assert type(start) is date, "an all-day event"
-    rule = rrulestr(event["RRULE"].to_ical().decode(), dtstart=datetime.combine(start, datetime.min.time()))
-    expanded = rule.between(
-        datetime.combine(first, datetime.min.time()), datetime.combine(last, datetime.min.time()), inc=True
-    )
-    return [moment.date() for moment in expanded]
 
 
 def birthdays(born: date, first: date, last: date, leap_day: LeapDay) -> list[date]:

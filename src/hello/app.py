@@ -82,6 +82,8 @@ class Application:
                 self._admit()
             if to_person:
                 await self._person(scope, receive, exchange.send)
+            elif route == "unknown" or path.endswith("\n"):  # a last line break matches Starlette's `$`
+                await _not_found(scope, receive, exchange.send)
             else:
                 scope["app"] = self  # makes Starlette's router raise, where it would answer in plain text
                 await self._router(scope, receive, exchange.send)
