@@ -224,3 +224,20 @@ def read_to_end(connection: socket.socket) -> bytes:
     except ConnectionError:
         pass
     return received
+
+
+def letters(number: int) -> str:
+    """Spell a number in letters: usernames have no digits."""
+    return "".join(chr(ord("a") + int(digit)) for digit in str(number))
+
+
+def everyone(service: Service) -> dict[str, str]:
+    """Return the date of birth by username, from the pages of the list."""
+    found: dict[str, str] = {}
+    target = "/hello?limit=1000"
+    while True:
+        page = service.get(target).json()
+        found |= {person["username"]: person["dateOfBirth"] for person in page["people"]}
+        if page["next"] is None:
+            return found
+        target = f"/hello?limit=1000&after={page['next']}"

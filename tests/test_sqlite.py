@@ -21,16 +21,11 @@ from hello.stores import Entry, open_store, sqlite
 from hello.stores.base import Store
 from hello.stores.sqlite import SQLiteStore
 from tests.conftest import Serve
-from tests.support import HELLO, Answer, Service, locked, missing, need, refused
+from tests.support import HELLO, Answer, Service, everyone, letters, locked, missing, need, refused
 
 ROUNDS = 20
 WRITERS = 24
 BORN = date(1990, 4, 23)
-
-
-def letters(number: int) -> str:
-    """Spell a number in letters: usernames have no digits."""
-    return "".join(chr(ord("a") + int(digit)) for digit in str(number))
 
 
 def raw_put(username: str, born: date, *extra: str) -> bytes:
@@ -38,18 +33,6 @@ def raw_put(username: str, born: date, *extra: str) -> bytes:
     body = json.dumps({"dateOfBirth": born.isoformat()})
     fields = ["Host: x", "Content-Type: application/json", f"Content-Length: {len(body)}", *extra]
     return "\r\n".join([f"PUT /hello/{username} HTTP/1.1", *fields, "", body]).encode()
-
-
-def everyone(service: Service) -> dict[str, str]:
-    """Return the date of birth by username, from the pages of the list."""
-    found: dict[str, str] = {}
-    target = "/hello?limit=1000"
-    while True:
-        page = service.get(target).json()
-        found |= {person["username"]: person["dateOfBirth"] for person in page["people"]}
-        if page["next"] is None:
-            return found
-        target = f"/hello?limit=1000&after={page['next']}"
 
 
 def assert_unavailable(answer: Answer) -> None:
