@@ -3,18 +3,22 @@
 import asyncio
 import json
 import selectors
+import socket
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http.client import HTTPMessage
+from http.client import HTTPMessage, HTTPResponse, IncompleteRead
 from typing import Any, TypeVarTuple
 from urllib.parse import quote, unquote
 
+import uvicorn
 from starlette.types import Message, Scope
 
 from hello.app import Application
-from tests.support import JSON, Answer
+from hello.protocol import Protocol, State
+from tests.support import JSON, Answer, until
 
 Ts = TypeVarTuple("Ts")
 
@@ -155,3 +159,49 @@ class Caller:
         content = b"".join(part.get("body", b"") for part in parts)
         whole = bool(parts) and not parts[-1].get("more_body", False)
         return Reply(start["status"], fields, b"" if method == "HEAD" else content, whole)
+
+
+class Served(Caller):
+    """Sends requests to an application over a socket, where plain ones take the fast path."""
+
+    def __init__(self, application: Application, runner: asyncio.Runner) -> None:
+        super().__init__(application, runner)
+        self._state = State(1000, application.refused, application.fast_path)
+        self._server = runner.run(self._listen())
+        self._port: int = self._server.sockets[0].getsockname()[1]
+
+    def close(self) -> None:
+        """Stop listening, and let the connections end."""
+        self._server.close()
+        until(self._ended, "the connections to end")
+
+    def _ended(self) -> bool:
+        self._runner.run(asyncio.sleep(0))
+        return not self._state.in_order
+
+    async def _listen(self) -> asyncio.Server:
+        config = uvicorn.Config(
+            self.application, ws="none", lifespan="off", log_config=None, access_log=False
+        )
+        config.load()
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(lambda: Protocol(config, self._state, {}), "127.0.0.1", 0)
+
+    async def _request(
+        self, method: str, target: str, body: bytes | None, headers: Mapping[str, str], arrives: bool
+    ) -> Reply:
+        return await asyncio.to_thread(self._exchange, method, target, body, headers)
+
+    def _exchange(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> Reply:
+        length = {} if body is None else {"Content-Length": str(len(body))}
+        fields = {"Host": "localhost", **length, **headers}
+        head = f"{method} {target} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in fields.items())
+        with socket.create_connection(("127.0.0.1", self._port), timeout=30) as connection:
+            connection.sendall(head.encode("latin-1") + b"\r\n" + (body or b""))  # whole, for the fast path
+            with closing(HTTPResponse(connection, method=method)) as response:
+                response.begin()
+                try:
+                    content, whole = response.read(), True
+                except IncompleteRead as cut:
+                    content, whole = cut.partial, False
+                return Reply(response.status, response.headers, content, whole)

@@ -168,6 +168,34 @@ async def test_many_are_put_at_once(store: Store) -> None:
     assert set(await everyone(store)) == {Person(e.username.upper(), date(1999, 9, 9)) for e in entries}
 
 
+async def test_of_many_with_one_key_the_last_is_stored(store: Store) -> None:
+    """Entries that are put together are as if put one after the other, however many and wherever."""
+    spelled = [
+        name.upper() if number % 2 else name for number in range(100) for name in ("zoe", "adam", "bea")
+    ]
+    entries = [entry(name, BORN + timedelta(days=number)) for number, name in enumerate(spelled)]
+    await store.put_many(entries)
+    assert set(await everyone(store)) == {Person(e.username, e.born) for e in entries[-3:]}
+    await store.put_many([entry("Zoe"), entry("ZOE"), entry("zoe")])
+    assert await store.get("zoe") == Person("zoe", BORN)
+
+
+async def test_many_are_got_at_once(store: Store) -> None:
+    """For each key its person or None, in the order of the keys, also where a key comes again."""
+    assert list(await store.get_many([])) == []
+    assert list(await store.get_many(["zoe"])) == [None]
+    people = {username_key(name): Person(name, BORN) for name in [*SCRIPTS, *names(600), "x" * 64]}
+    await store.put_many([entry(*person) for person in people.values()])
+    keys = (
+        [key for known in people for key in (known, f"{known}q")] + list(people)[:20] + ["", "a'b", '"', "\\"]
+    )
+    random.Random(1).shuffle(keys)
+    assert list(await store.get_many(keys)) == [people.get(key) for key in keys]
+    for key in list(people)[:30]:
+        assert list(await store.get_many([key])) == [people[key]]
+        assert list(await store.get_many([key, key])) == [people[key]] * 2
+
+
 async def test_it_answers(store: Store) -> None:
     """An open store answers, empty or not."""
     await store.ping()
@@ -427,8 +455,7 @@ async def test_it_is_a_dictionary(store: Store, operations: list[tuple[str, str,
         assert await store.get(key) == model[key]
     assert sorted(await everyone(store, limit)) == sorted(model.values())
     assert sorted(await celebrate(store, EVERYONE, limit)) == sorted(model.values())
-    for key in KEYS:
-        assert await store.get(key) == model.get(key)
+    assert list(await store.get_many(KEYS)) == [model.get(key) for key in KEYS]
 
 
 # At once, and for good
@@ -470,6 +497,7 @@ async def test_a_write_is_seen_from_elsewhere_at_once(url: str, store: Store) ->
             assert await reader.get(name) is None
             await writer.put(entry(name))
             assert await reader.get(name) == Person(name, BORN)
+            assert list(await reader.get_many(["x", name])) == [None, Person(name, BORN)]
             await writer.put_many([entry(name, date(2000, 1, 1))])
             assert Person(name, date(2000, 1, 1)) in (await reader.people(100)).people
             await writer.delete(name)

@@ -53,7 +53,10 @@ class Store(ABC):
 
     @abstractmethod
     async def put_many(self, entries: Sequence[Entry]) -> None:
-        """Create or replace many, durable when it returns; after an error any part may be stored."""
+        """Create or replace many, durable when it returns; after an error any part may be stored.
+
+        Of entries with the same key the last is stored.
+        """
 
     @abstractmethod
     async def delete(self, key: str) -> bool:
