@@ -11,7 +11,6 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from cyclopts import Argument
-from cyclopts.validators import Number
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from hello import problems, protocol
 from hello.app import BODY_BYTES
 from hello.cli import app
-from hello.settings import Settings
+from hello.settings import Settings, Within
 from tests.conftest import Serve
 from tests.support import HELLO, ROOT, Service, hello, need
 
@@ -145,12 +144,8 @@ def values(argument: Argument) -> str:
         if get_origin(hint) is Literal:
             return " or ".join(as_code(choice) for choice in get_args(hint))
     for bounds in argument.parameter.validator or ():  # type: ignore[union-attr]
-        if isinstance(bounds, Number):
-            if bounds.lte is None:
-                return f"at least {bounds.gte}"
-            return (
-                f"{bounds.gte} to {bounds.lte}" if bounds.gt is None else f"over {bounds.gt} to {bounds.lte}"
-            )
+        if isinstance(bounds, Within):
+            return f"{bounds.low} to {bounds.high}"
     return ""
 
 

@@ -167,12 +167,13 @@ def time_zone(name: str) -> ZoneInfo:
         UnknownTimeZoneError: the database has no zone of this name.
     """
     # Looked up in the list of names first: ZoneInfo would try the text as a path below its folder.
-    if name not in _zone_names():
+    if name not in time_zone_names():
         raise UnknownTimeZoneError("Unknown time zone; give an IANA name such as Europe/Berlin or UTC.")
     return ZoneInfo(name)
 
 
 @cache
-def _zone_names() -> frozenset[str]:
+def time_zone_names() -> frozenset[str]:
+    """Return the names in the IANA database."""
     # The package's list, and not the system's, which has files besides the zones of the database.
     return frozenset((files("tzdata") / "zones").read_text().split())

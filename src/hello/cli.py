@@ -5,55 +5,71 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TextIO, TypeVar
+from typing import Annotated, TextIO
 
-from cyclopts import App, Parameter
-from cyclopts.validators import Number
+from cyclopts import App, CycloptsError, Group, Parameter
 
 from hello import __version__, birthday
-from hello.settings import CalendarSettings, Settings, StoreSettings, effective, read_toml, unknown_variables
+from hello.completion import add_completion
+from hello.files import STANDARD, discard_output, flush_output, reading, writing
+from hello.rows import UnreadableError
+from hello.settings import (
+    CalendarSettings,
+    Settings,
+    StoreSettings,
+    TodaySettings,
+    WholeNumber,
+    Within,
+    effective,
+)
+from hello.sources import ignore_empty_variables, read_toml, unknown_variables
 from hello.stores import StoreError, open_store
-from hello.transfer import BadRow, Format, UnreadableError, dump, load, stage
-
-T = TypeVar("T")
+from hello.terminal import INTERRUPTED, complain, in_words, interrupt_noted, interruptible, say, show_progress
+from hello.transfer import BadRow, Format, Staged, TemporaryFileError, dump, load, stage
+from hello.usage import UsageError, explain
 
 BAD_ROWS_SHOWN = 20
 BETWEEN_BATCHES = 0.005  # seconds in which a service on the same store gets its turn
+IMPORT_TIMEOUT = 60.0  # seconds, at least: nobody waits for the answer
 PAGE = 1000
 
 app = App(
     name="hello",
     help="Keep dates of birth under usernames, and greet people by them.",
     version=__version__,
-    config=read_toml,
+    config=[ignore_empty_variables, read_toml],
+    group_parameters=Group("Options", sort_key=0),
     help_format="plaintext",
-    error_formatter=lambda error: f"hello: {error}\nTry `hello --help`.",
     help_epilogue="Settings are flags, HELLO_* variables, or keys of the TOML file that --config names.",
 )
-app.register_install_completion_command(help="Install completion for the shell that you use.")
+add_completion(app)
 
 
-class UsageError(Exception):
-    """What was asked for can't be done as it was asked; the message tells what to do."""
-
-
-def main() -> None:
-    """Run the command line; the exit status is 2 where the command or a setting is wrong."""
+def run() -> int:
+    """Run the command line; return the exit status: 2 where the command or a setting is wrong."""
+    if sys.stderr is None:  # or what is said would go to standard output
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for as long as the process lives
     try:
-        app()
-    except (UsageError, StoreError) as error:
-        sys.exit(_complain(str(error), 2))
+        # cyclopts takes a lone - for an option; as a path this is the same.
+        words = ["./-" if word == "-" else word for word in sys.argv[1:]]
+        status = app(words, print_error=False, exit_on_error=False, result_action="return_value")
+        flush_output()
+    except CycloptsError as error:
+        return complain(explain(error), 2)
+    except (UsageError, StoreError, TemporaryFileError) as error:
+        return complain(str(error), 2)
     except BrokenPipeError:  # `hello export | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        discard_output()
+        return 128 + signal.SIGPIPE
+    return status or 0
 
 
-@app.command
-def serve(*, settings: Settings = Settings()) -> None:
+@app.command(usage="hello serve [OPTIONS]")
+def serve(*, settings: Settings = Settings()) -> int:
     """Serve people over HTTP.
 
     Stops on Ctrl-C or SIGTERM once what is in flight is answered; on the second signal at once.
@@ -61,8 +77,7 @@ def serve(*, settings: Settings = Settings()) -> None:
     from hello import listening, workers
     from hello.logs import set_up_logging
 
-    # Until there is something to stop in order, a signal just ends the process.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # also in the background of a shell that ignores it
     if refusal := settings.refusal():
         raise UsageError(refusal)
     form = set_up_logging(settings.log)
@@ -80,120 +95,153 @@ def serve(*, settings: Settings = Settings()) -> None:
         from hello import server  # later than `workers` would have set the environment up for its own
 
         server.run(settings, bound)
-        return
-    _run(_check_store(settings))  # a store that can't be opened is said once, and not by each worker
-    sys.exit(workers.Supervisor(settings, bound).run())
+        return 0
+    asyncio.run(_check_store(settings))  # a store that can't be opened is said once, and not by each worker
+    return workers.Supervisor(settings, bound).run()
 
 
-@app.command(name="import")
+@app.command(name="import", usage="hello import [OPTIONS] [FILE]")
 def import_(
-    file: Annotated[
-        str, Parameter(help="CSV or JSON lines; - is standard input.", allow_leading_hyphen=True)
-    ] = "-",
+    file: Annotated[Path, Parameter(help="CSV or JSON lines; - is standard input.")] = STANDARD,
     /,
     *,
     skip_bad: Annotated[
-        bool, Parameter(negative="", help="Load the good rows although there are bad ones.")
+        bool,
+        Parameter(negative="", show_default=False, help="Load the good rows although there are bad ones."),
     ] = False,
-    settings: CalendarSettings = CalendarSettings(),
+    settings: TodaySettings = TodaySettings(),
 ) -> int:
     """Load people from CSV with the header username,dateOfBirth, or from JSON lines.
 
-    Who is there already gets the date of the file. A bad row (also a username that comes twice with
-    different dates) is named with its line and reason; then nothing is loaded, and the exit status
-    is 1. With --skip-bad the good rows are loaded, and the status is still 1.
+    Who is there already gets the date and the spelling of the file. A bad row (also a username that
+    comes again with another date) is named with its line and reason; then nothing is loaded, and the
+    exit status is 1. With --skip-bad the good rows are loaded, and the status is still 1.
     """
-    bad = 0
-
-    def name_bad(row: BadRow) -> None:
-        nonlocal bad
-        bad += 1
-        if bad <= BAD_ROWS_SHOWN:
-            _say(str(row))
-
+    _warn_of_variables()
     today = birthday.today_in(birthday.time_zone(settings.timezone), datetime.now(UTC))
-    with ExitStack() as stack:
-        stream = stack.enter_context(_open_input(file))
-        progress = stack.enter_context(_Progress())
-        try:
-            staged = stage(stream, today, name_bad, progress.counter("checked"))
-        except UnreadableError as error:
-            return _complain(str(error), 1)
-        if bad > BAD_ROWS_SHOWN:
-            _say(f"… and {bad - BAD_ROWS_SHOWN} more bad rows")
-        if bad and not skip_bad:
-            staged.close()
-            return _complain(
-                f"nothing loaded: {bad} bad rows. Mend them, or load the others with --skip-bad.", 1
+    bad = _BadRows()
+    try:
+        with interruptible(), reading(file) as text:
+            staged = stage(text, today, bad.add, lambda count: show_progress(f"checked {count:,}"))
+    except KeyboardInterrupt:
+        return complain("interrupted; nothing loaded.", INTERRUPTED)
+    except UnreadableError as error:
+        return complain(f"nothing loaded: {error}", 1)
+    except OSError as error:
+        name = "Standard input" if file == STANDARD else file
+        raise UsageError(f"{name} can't be read to its end: {error.strerror}.") from error
+    bad.sum_up()
+    with closing(staged):
+        if bad.count and not skip_bad:
+            return complain(
+                f"nothing loaded: {in_words(bad.count, 'bad row')}."
+                " Mend what is bad, or load the rest with --skip-bad.",
+                1,
             )
-
-        async def work() -> int:
-            store = await open_store(settings.store, timeout=max(settings.store_timeout, 60))
-            try:
-                return await load(
-                    staged, store, progress.counter("loaded"), lambda: asyncio.sleep(BETWEEN_BATCHES)
-                )
-            finally:
-                await store.close()
-
-        count = _run(work())
-    _say(f"loaded {count} people" + (f", skipped {bad} bad rows" if bad else ""))
-    return 1 if bad else 0
+        loaded, total = _load(staged, settings), len(staged)
+    if loaded < total:
+        return complain(f"interrupted; {_so_far(loaded, total)}", INTERRUPTED)
+    skipped = f", skipped {in_words(bad.count, 'bad row')}" if bad.count else ""
+    say(f"loaded {in_words(total, 'person')}{skipped}")
+    return 1 if bad.count else 0
 
 
-@app.command
+class _BadRows:
+    """Names the first of them as they come, and counts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, row: BadRow) -> None:
+        self.count += 1
+        if self.count <= BAD_ROWS_SHOWN:
+            say(str(row))
+
+    def sum_up(self) -> None:
+        if self.count > BAD_ROWS_SHOWN:
+            say(f"… and {self.count - BAD_ROWS_SHOWN:,} more")
+
+
+def _load(staged: Staged, settings: StoreSettings) -> int:
+    """Load what was staged; return how many, which are not all after Ctrl-C."""
+    loaded, total = 0, len(staged)
+
+    def count(so_far: int) -> None:
+        nonlocal loaded
+        loaded = so_far
+        show_progress(f"loaded {loaded:,} of {total:,}")
+
+    async def work(interrupted: Callable[[], bool]) -> None:
+        async def go_on() -> bool:
+            await asyncio.sleep(BETWEEN_BATCHES)
+            return not interrupted()
+
+        store = await open_store(settings.store, timeout=max(settings.store_timeout, IMPORT_TIMEOUT))
+        try:
+            await load(staged, store, count, go_on)
+        finally:
+            await store.close()
+
+    try:
+        with interrupt_noted() as interrupted:
+            asyncio.run(work(interrupted))
+    except (StoreError, TemporaryFileError) as error:
+        raise type(error)(f"{error} {_so_far(loaded, total)}") from error
+    return loaded
+
+
+def _so_far(loaded: int, total: int) -> str:
+    return f"{loaded:,} of {in_words(total, 'person')} loaded; the same import again loads the rest."
+
+
+@app.command(usage="hello export [OPTIONS]")
 def export(
     *,
     form: Annotated[Format, Parameter(name="--format", help="Form of the lines.")] = "csv",
-    output: Annotated[
-        Path | None, Parameter(alias="-o", help="File to write; standard output where it is left out.")
-    ] = None,
+    output: Annotated[Path, Parameter(alias="-o", help="File to write; - is standard output.")] = STANDARD,
     settings: StoreSettings = StoreSettings(),
 ) -> int:
     """Write everyone, in what `hello import` reads.
 
     A file is written beside its name and renamed at the end, so that it is whole or not there.
     """
+    _warn_of_variables()
+
+    def progress(count: int) -> None:
+        if output != STANDARD:
+            show_progress(f"wrote {count:,}")
 
     async def work(file: TextIO) -> int:
         store = await open_store(settings.store, timeout=settings.store_timeout, create=False)
         try:
-            with _Progress() as progress:
-                return await dump(store, file, form, progress.counter("written"))
+            return await dump(store, file, form, progress)
         finally:
             await store.close()
 
-    if output is None:
-        sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]
-        count = _run(work(sys.stdout))
-        sys.stdout.flush()
-    else:
-        part = output.with_name(output.name + ".part")
-        try:
-            with part.open("w", encoding="utf-8", newline="") as file:
-                count = _run(work(file))
-            part.replace(output)
-        except OSError as error:
-            return _complain(f"{output} can't be written: {error.strerror}.", 2)
-        finally:
-            part.unlink(missing_ok=True)
-    _say(f"wrote {count} people")
+    try:
+        with interruptible(), writing(output) as file:
+            count = asyncio.run(work(file))
+    except KeyboardInterrupt:
+        kept = "the output is not whole" if output == STANDARD else "nothing written"
+        return complain(f"interrupted; {kept}.", INTERRUPTED)
+    say(f"wrote {in_words(count, 'person')}")
     return 0
 
 
-@app.command
+@app.command(usage="hello birthdays [OPTIONS]")
 def birthdays(
     *,
     days: Annotated[
-        int, Parameter(validator=Number(gte=0, lte=366), help="How many days to look ahead.")
+        WholeNumber, Parameter(validator=Within(0, 366), help="How many days to look ahead.")
     ] = 30,
     settings: CalendarSettings = CalendarSettings(),
 ) -> int:
     """List whose birthday is next, soonest first, today included."""
+    _warn_of_variables()
     today = birthday.today_in(birthday.time_zone(settings.timezone), datetime.now(UTC))
     ranges = birthday.birthday_ranges(today, days, settings.leap_day)
 
-    async def work() -> int:
+    async def work(file: TextIO) -> int:
         store = await open_store(settings.store, timeout=settings.store_timeout, create=False)
         count, after = 0, None
         try:
@@ -201,7 +249,7 @@ def birthdays(
                 page = await store.birthdays(ranges, PAGE, after)
                 for person in page.people:
                     day = birthday.next_birthday(person.born, today, settings.leap_day)
-                    print(f"{day}  {_in_words((day - today).days):>11}  {person.username}")
+                    print(f"{day}  {_when((day - today).days):>11}  {person.username}", file=file)
                 count += len(page.people)
                 if page.next is None:
                     return count
@@ -209,14 +257,16 @@ def birthdays(
         finally:
             await store.close()
 
-    if not _run(work()):
-        _say(f"no birthdays within {days} days")
+    with writing(STANDARD) as file:
+        count = asyncio.run(work(file))
+    if not count:
+        say(f"no birthday {_until(days)}")
     return 0
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    with asyncio.Runner() as runner:
-        return runner.run(work)
+def _warn_of_variables() -> None:
+    for warning in unknown_variables(os.environ):
+        say(f"hello: {warning}")
 
 
 async def _check_store(settings: Settings) -> None:
@@ -224,39 +274,12 @@ async def _check_store(settings: Settings) -> None:
     await store.close()
 
 
-def _open_input(path: str) -> TextIO:
-    if path == "-":
-        if sys.stdin.isatty():
-            _say("reading from the terminal; end with Ctrl-D")
-        sys.stdin.reconfigure(encoding="utf-8", errors="strict", newline="")  # type: ignore[union-attr]
-        return sys.stdin
-    try:
-        return Path(path).open(encoding="utf-8", newline="")
-    except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}.") from error
-
-
-class _Progress:
-    """A line on the terminal that counts; nothing where standard error is no terminal."""
-
-    def __enter__(self) -> "_Progress":
-        self._shown = sys.stderr.isatty()
-        return self
-
-    def counter(self, verb: str) -> Callable[[int], None]:
-        def show(count: int) -> None:
-            if self._shown:
-                print(f"\r{verb} {count:,}", end="", file=sys.stderr, flush=True)
-
-        return show
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
-def _in_words(days: int) -> str:
+def _when(days: int) -> str:
     return {0: "today", 1: "tomorrow"}.get(days, f"in {days} days")
+
+
+def _until(days: int) -> str:
+    return {0: "today", 1: "today or tomorrow"}.get(days, f"within {days} days")
 
 
 def _invitation(url: str) -> str:
@@ -266,12 +289,3 @@ def _invitation(url: str) -> str:
         f"    curl -X PUT -H 'Content-Type: application/json' -d '{body}' {url}/hello/Zoe\n"
         f"    curl {url}/hello/Zoe\n"
     )
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
-
-
-def _complain(text: str, status: int) -> int:
-    _say(f"hello: {text}")
-    return status

@@ -33,7 +33,7 @@ def bind(host: str, port: int) -> socket.socket:
         bound.close()
         raise AddressError(
             f"Can't listen on {host} port {port}: {os.strerror(error.errno or 0)}."
-            " Stop what uses it, or choose another with --port."
+            " Stop what uses it, or choose another with --port (HELLO_PORT)."
         ) from error
     return bound
 

@@ -1,32 +1,50 @@
-"""People in files: CSV with a header, or JSON lines; what `export` writes, `import` reads.
+"""People in files; what `export` writes, `import` reads.
 
-An import has two steps. Rows are first checked and put in a temporary table on disk, which finds
-usernames that come twice and keeps memory flat; only then is anything stored. So a file with a bad
-row changes nothing, also when it comes from a pipe that can't be read again.
+An import has two steps. Rows are first checked and put in a temporary file, which finds usernames
+that come twice and keeps memory flat; only then is anything stored. So a file with a bad row
+changes nothing, also when it comes from a pipe that can't be read again.
 """
 
 import csv
-import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from itertools import islice
-from typing import Any, Literal, NamedTuple, TextIO
+from typing import Literal, NamedTuple, TextIO
+
+import msgspec
 
 from hello.birthday import InvalidDateError, InvalidUsernameError, Person, parse_date_of_birth, parse_username
+from hello.rows import FIELDS, rows
 from hello.stores import Entry, Store
 
 Format = Literal["csv", "jsonl"]
 Progress = Callable[[int], None]
 
-FIELDS = ("username", "dateOfBirth")
+CHECK = 10_000  # rows between two calls of the progress
 LOAD = 5000  # people stored at once: a lock of some 30 ms, so that a service beside it goes on
-LINE_CHARACTERS = 100_000  # a longer line is no person
+
+_TABLES = """
+    PRAGMA journal_mode = OFF;
+    PRAGMA synchronous = OFF;
+    CREATE TABLE checked (line INTEGER PRIMARY KEY, key TEXT, username TEXT, born TEXT);
+    CREATE TABLE people (key TEXT PRIMARY KEY, username TEXT, born TEXT, line INTEGER) WITHOUT ROWID;
+    BEGIN;
+"""
+# Sorted once: rows come in any order, and one by one they would each go to another place of the file.
+_MAKE_PEOPLE = """
+    INSERT INTO people SELECT key, username, born, line FROM checked WHERE true ORDER BY key, line
+    ON CONFLICT (key) DO UPDATE SET username = excluded.username WHERE born = excluded.born
+"""
+_CONTRADICTIONS = """
+    SELECT checked.line, people.line FROM checked JOIN people USING (key)
+    WHERE checked.born <> people.born ORDER BY checked.line
+"""
 
 
-class UnreadableError(ValueError):
-    """The file as a whole is not what import reads; the message says why."""
+class TemporaryFileError(Exception):
+    """The temporary file of an import can't be written; the message says what to do."""
 
 
 class BadRow(NamedTuple):
@@ -40,94 +58,105 @@ class BadRow(NamedTuple):
 
 
 class Staged:
-    """People checked and waiting in a temporary table, by key."""
+    """Checked rows, which become people: one a key, of the first row's date and the last row's spelling."""
 
     def __init__(self) -> None:
         # The empty name is SQLite's for a file of its own that vanishes when it is closed.
-        self._table = sqlite3.connect("", isolation_level=None)
-        self._table.execute("PRAGMA journal_mode = OFF")
-        self._table.execute("PRAGMA synchronous = OFF")
-        self._table.execute(
-            "CREATE TABLE staged (key TEXT PRIMARY KEY, username TEXT, born TEXT, line INTEGER) WITHOUT ROWID"
-        )
-        self._table.execute("BEGIN")
+        self._file = sqlite3.connect("", isolation_level=None)
+        self._file.executescript(_TABLES)
+        self._rows = 0
 
-    def add(self, entry: Entry, line: int) -> BadRow | None:
-        """Take an entry; return why not, where an earlier line gave the username another date."""
-        row = (entry.key, entry.username, entry.born.isoformat(), line)
-        if self._table.execute("INSERT OR IGNORE INTO staged VALUES (?, ?, ?, ?)", row).rowcount:
-            return None
-        born, first = self._table.execute(
-            "SELECT born, line FROM staged WHERE key = ?", (entry.key,)
-        ).fetchone()
-        if born == row[2]:
-            return None
-        return BadRow(line, f"this username has another date of birth in line {first}")
+    def add(self, checked: Sequence[tuple[int, str, str, str]]) -> None:
+        """Take rows: line, key, username, date of birth."""
+        with _temporary_file():
+            self._file.executemany("INSERT INTO checked VALUES (?, ?, ?, ?)", checked)
+        self._rows += len(checked)
+
+    def make_people(self) -> Iterator[BadRow]:
+        """Make people of the rows; yield those that give a username another date than an earlier row."""
+        with _temporary_file():
+            self._file.execute(_MAKE_PEOPLE)
+            if len(self) < self._rows:
+                for line, first in self._file.execute(_CONTRADICTIONS):
+                    yield BadRow(line, f"this username has another date of birth in line {first}")
 
     def __len__(self) -> int:
-        return int(self._table.execute("SELECT count(*) FROM staged").fetchone()[0])
+        return int(self._file.execute("SELECT count(*) FROM people").fetchone()[0])
 
     def batches(self) -> Iterator[list[Entry]]:
-        """Yield all entries in the order of their keys, in which stores take them fastest."""
-        rows = self._table.execute("SELECT key, username, born FROM staged ORDER BY key")
-        while batch := [Entry(key, name, date.fromisoformat(born)) for key, name, born in islice(rows, LOAD)]:
-            yield batch
+        """Yield the people in the order of their keys, in which stores take them fastest."""
+        with _temporary_file():
+            people = self._file.execute("SELECT key, username, born FROM people ORDER BY key")
+            while batch := [
+                Entry(key, name, date.fromisoformat(born)) for key, name, born in islice(people, LOAD)
+            ]:
+                yield batch
 
     def close(self) -> None:
         """Let go of the temporary file."""
-        self._table.close()
+        self._file.close()
 
 
 def stage(file: TextIO, today: date, bad: Callable[[BadRow], None], progress: Progress) -> Staged:
     """Read and check all rows of a CSV or JSON lines file, whichever it is.
 
     Args:
-        file: text in UTF-8, opened with newline="".
+        file: text in UTF-8, opened with newline="" and errors="surrogateescape".
         today: dates of birth lie before it.
         bad: called with each row that can't be imported; the others are staged.
         progress: called now and then with the number of rows read.
 
     Raises:
-        UnreadableError: no such form, or not UTF-8.
+        UnreadableError: neither form.
+        TemporaryFileError: no room to stage the rows.
     """
     staged = Staged()
     try:
+        checked: list[tuple[int, str, str, str]] = []
         count = 0
-        for line, fields in _rows(file):
+        for count, (line, fields) in enumerate(rows(file), 1):
             if isinstance(fields, str):
                 bad(BadRow(line, fields))
             else:
                 try:
                     username, key = parse_username(fields[0])
-                    entry = Entry(key, username, parse_date_of_birth(fields[1], today))
+                    parse_date_of_birth(fields[1], today)
                 except (InvalidUsernameError, InvalidDateError) as error:
-                    bad(BadRow(line, str(error)))
+                    bad(BadRow(line, _reason(fields, error)))
                 else:
-                    if problem := staged.add(entry, line):
-                        bad(problem)
-            count += 1
-            if count % 10_000 == 0:
+                    checked.append((line, key, username, fields[1]))
+            if count % CHECK == 0:
+                staged.add(checked)
+                checked.clear()
                 progress(count)
+        staged.add(checked)
         progress(count)
-    except UnicodeDecodeError as error:
-        staged.close()
-        raise UnreadableError("The file is not UTF-8; convert it first, for example with iconv.") from error
+        for row in staged.make_people():
+            bad(row)
     except BaseException:
         staged.close()
         raise
     return staged
 
 
-async def load(staged: Staged, store: Store, progress: Progress, pause: Callable[[], Any]) -> int:
-    """Store what was staged; return how many. `pause` is awaited between batches."""
+async def load(
+    staged: Staged, store: Store, progress: Progress, go_on: Callable[[], Awaitable[bool]]
+) -> None:
+    """Store the people staged, in batches.
+
+    Args:
+        staged: people to create or replace.
+        store: where.
+        progress: called with the number stored so far, after each batch; durable by then.
+        go_on: awaited after each batch; False ends the load.
+    """
     count = 0
-    with closing(staged):
-        for batch in staged.batches():
-            await store.put_many(batch)
-            count += len(batch)
-            progress(count)
-            await pause()
-    return count
+    for batch in staged.batches():
+        await store.put_many(batch)
+        count += len(batch)
+        progress(count)
+        if not await go_on():
+            return
 
 
 async def dump(store: Store, file: TextIO, form: Format, progress: Progress) -> int:
@@ -151,74 +180,25 @@ def _csv_writer(file: TextIO) -> Callable[[Sequence[Person]], None]:
 
 
 def _jsonl_writer(file: TextIO) -> Callable[[Sequence[Person]], None]:
+    encode = msgspec.json.Encoder().encode_lines
+
     def write(people: Sequence[Person]) -> None:
-        for name, born in people:
-            record = dict(zip(FIELDS, (name, born.isoformat()), strict=True))
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        file.write(encode([dict(zip(FIELDS, person, strict=True)) for person in people]).decode())
 
     return write
 
 
-def _rows(file: TextIO) -> Iterator[tuple[int, tuple[str, str] | str]]:
-    """Yield line number and the two fields of each row, or why there are none."""
-    lines = _lines(file)
-    first = next(((number, line) for number, line in enumerate(lines, 1) if line.strip()), None)
-    if first is None:
-        return
-    number, line = first
-    if line.lstrip().startswith("{"):
-        yield from _jsonl_rows([line], number)
-        yield from _jsonl_rows(lines, number + 1)
-    else:
-        yield from _csv_rows(line, number, lines)
+def _reason(fields: tuple[str, str], error: ValueError) -> str:
+    if any("\udc80" <= character <= "\udcff" for field in fields for character in field):
+        return "not UTF-8; convert the file first, for example with iconv"
+    return str(error)
 
 
-def _lines(file: TextIO) -> Iterator[str]:
-    beginning = True
-    while line := file.readline(LINE_CHARACTERS):
-        yield line.removeprefix("\ufeff") if beginning else line  # spreadsheets write a mark before UTF-8
-        beginning = False
-
-
-def _csv_rows(header: str, number: int, lines: Iterator[str]) -> Iterator[tuple[int, tuple[str, str] | str]]:
-    names = [name.strip() for name in next(csv.reader([header]))]
-    if sorted(names) != sorted(FIELDS):
-        raise UnreadableError(
-            f"Line {number} should be the header {','.join(FIELDS)} of a CSV file, or an object of JSON lines"
-            ' such as {"username": "Zoe", "dateOfBirth": "1990-04-23"}.'
-        )
-    first, second = (names.index(name) for name in FIELDS)
-    reader = csv.reader(lines, strict=True)
-    while True:
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield number + reader.line_num, f"not CSV: {error}"
-            continue
-        if len(row) == 2:
-            yield number + reader.line_num, (row[first], row[second])
-        elif row:  # not an empty line
-            yield number + reader.line_num, f"{len(row)} fields where {','.join(names)} are 2"
-
-
-def _jsonl_rows(lines: Iterable[str], start: int) -> Iterator[tuple[int, tuple[str, str] | str]]:
-    for number, line in enumerate(lines, start):
-        if line.strip():
-            yield number, _jsonl_row(line)
-
-
-def _jsonl_row(line: str) -> tuple[str, str] | str:
+@contextmanager
+def _temporary_file() -> Iterator[None]:
     try:
-        pairs = json.loads(line, object_pairs_hook=list)
-    except (ValueError, RecursionError):
-        return "not JSON"
-    named = isinstance(pairs, list) and all(isinstance(pair, tuple) for pair in pairs)
-    if not named or sorted(name for name, _ in pairs) != sorted(FIELDS):
-        return 'not an object with the keys "username" and "dateOfBirth", each once'
-    fields = dict(pairs)
-    username, born = (fields[name] for name in FIELDS)
-    if not isinstance(username, str) or not isinstance(born, str):
-        return "username and dateOfBirth are not both text"
-    return username, born
+        yield
+    except sqlite3.Error as error:
+        raise TemporaryFileError(
+            f"The rows can't be put in a temporary file: {error}. Name a folder with room in TMPDIR."
+        ) from error
