@@ -367,9 +367,11 @@ def test_damage_inside_is_unavailable_and_logged(serve: Serve, database: Path) -
     with closing(sqlite3.connect(database)) as connection:
         keys = [key for (key,) in connection.execute("SELECT key FROM people ORDER BY key")]
     content = bytearray(database.read_bytes())
-    leaf = content.index(f"{keys[0]}P{keys[0][1:]}".encode()) // 4096 * 4096
-    damaged = [key for key in keys if f"{key}P{key[1:]}".encode() in content[leaf : leaf + 4096]]
-    content[leaf : leaf + 4096] = b"\xff" * 4096
+    size = int.from_bytes(content[16:18], "big")  # of a page: https://www.sqlite.org/fileformat.html, 1.3.2
+    leaf = content.index(f"{keys[0]}P{keys[0][1:]}".encode()) // size * size
+    damaged = [key for key in keys if f"{key}P{key[1:]}".encode() in content[leaf : leaf + size]]
+    assert leaf and damaged
+    content[leaf : leaf + size] = b"\xff" * size
     database.write_bytes(content)
 
     service = serve()

@@ -101,6 +101,7 @@ class FastPath:
         self._max_in_flight = max_in_flight
         self._gets: list[FastRequest] = []
         self._puts: list[FastRequest] = []
+        self._day = date.max
         self.closed = outcomes.log_all  # writing the log takes longer than what this saves
 
     def qualifies(self, method: bytes, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bool:
@@ -127,6 +128,8 @@ class FastPath:
             request = FastRequest(connection, key)
             batch, work = self._gets, self._greet
         else:
+            if not self._puts:
+                self._day = self._today()  # of the batch that begins here
             born = self._date_of_birth(body)
             if born is None:
                 return None
@@ -141,7 +144,7 @@ class FastPath:
     def _date_of_birth(self, body: bytes) -> date | None:
         match = BODY.fullmatch(body) if len(body) <= PLAIN_BODY else None
         try:
-            return match and birthday.parse_date_of_birth(match[1].decode(), self._today())
+            return match and birthday.parse_date_of_birth(match[1].decode(), self._day)
         except birthday.InvalidDateError:
             return None  # the usual path tells why
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
+from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -132,7 +133,12 @@ class Protocol(HttpToolsProtocol):
             data = _encode_request_line(data)
         self._received = len(data)
         self._begins_here = self._resting = False
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade:
+            self.cycle.keep_alive = False  # the wish is passed over, and the parser stops behind it
+        except HttpParserError:
+            self._answer_refusal()
         if self._set_aside is not None and not self.transport.is_closing():
             self._take_usual_path()  # the rest of the body is still to come
         if self._in_head or (self._after_chunk and not self._begins_here):
@@ -140,7 +146,7 @@ class Protocol(HttpToolsProtocol):
             self._head_bytes += len(data.rpartition(b"\r\n\r\n")[2] if self._begins_here else data)
             if self._head_bytes > HEADER_BYTES:
                 self._refusal = problems.HEADERS_TOO_LARGE
-                self.send_400_response("")
+                self._answer_refusal()
         if self._in_head:
             # The rare case of a head that comes in pieces; the last blank line ends what came before.
             ended = b"\n" in data.rpartition(b"\r\n\r\n")[2]
@@ -150,8 +156,10 @@ class Protocol(HttpToolsProtocol):
         self._in_message = self._in_head = self._begins_here = True
         self._head_bytes = 0
         self.url = b""
-        self.expect_100_continue = False
         self.headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head = self._line_open = False
@@ -243,17 +251,18 @@ class Protocol(HttpToolsProtocol):
             super().on_body(part)
 
     def _start_cycle(self) -> None:
-        url, headers, expect = self.url, self.headers, self.expect_100_continue
-        super().on_message_begin()  # makes the scope, and begins all three anew
-        self.url, self.expect_100_continue = url, expect
+        url, headers = self.url, self.headers
+        super().on_message_begin()  # makes the scope, and begins both anew
+        self.url = url
         self.headers += headers
+        self.expect_100_continue = any(n == b"expect" and v.lower() == b"100-continue" for n, v in headers)
         super().on_headers_complete()
 
     def _check_head_bytes(self) -> None:
         if sum(len(name) + len(value) for name, value in self.headers) > HEADER_BYTES:
             self._refuse(problems.HEADERS_TOO_LARGE)
 
-    def send_400_response(self, msg: str) -> None:
+    def _answer_refusal(self) -> None:
         """Refuse what was received, and close the connection."""
         if self.transport.is_closing():
             return

@@ -8,7 +8,6 @@ from types import FrameType
 
 INTERRUPTED = 128 + signal.SIGINT
 
-
 _progress = 0  # characters of the line that counts, while it is there
 
 

@@ -17,7 +17,7 @@ from operator import attrgetter
 from hello.stores.base import Entry, StoreUnavailableError
 
 BATCH = 1000
-ROWS = 32  # of one statement; a power of two
+ROWS = 64  # of one statement
 RETRY_SECONDS = 0.001  # SQLite's own wait backs off to 100 ms, and starves beside a busy importer
 
 _INSERT = "INSERT INTO people (key, username, born) VALUES {rows} ON CONFLICT (key) DO {what}"
@@ -108,8 +108,14 @@ class Writer:
     def _commit(self, batch: list[Write]) -> list[bool]:
         """Apply the batch in one transaction; wait for another process's, up to the time limit."""
         deadline = time.monotonic() + self._timeout
+        entries = [entry for write in batch if write.kind == "put" for entry in write.entries]
+        plain = 0 < len(entries) <= ROWS and all(write.kind == "put" for write in batch)
         while True:
             try:
+                if plain:
+                    # Within one statement the interpreter is left alone, and the loop goes on.
+                    self._put(entries)
+                    return [True] * len(batch)
                 self._connection.execute("BEGIN IMMEDIATE")
                 break
             except sqlite3.OperationalError as error:
@@ -134,21 +140,17 @@ class Writer:
         """Execute writes of one kind; return for each whether it did what it was to do."""
         execute = self._connection.execute
         if kind == "put":
-            self._put([entry for write in writes for entry in write.entries])
+            entries = [entry for write in writes for entry in write.entries]
+            for start in range(0, len(entries), ROWS):
+                self._put(entries[start : start + ROWS])
             return [True] * len(writes)
         if kind == "create":
             return [execute(_CREATE, _row(write.entries[0])).rowcount == 1 for write in writes]
         return [execute(_DELETE, (write.entries[0].key,)).rowcount == 1 for write in writes]
 
     def _put(self, entries: Sequence[Entry]) -> None:
-        """Put many rows a statement: between statements the loop takes the interpreter, and keeps it."""
-        start, rows = 0, ROWS
-        while start < len(entries):
-            while rows > len(entries) - start:
-                rows //= 2
-            values = [value for entry in entries[start : start + rows] for value in _row(entry)]
-            self._connection.execute(_put_statement(rows), values)
-            start += rows
+        values = [value for entry in entries for value in _row(entry)]
+        self._connection.execute(_put_statement(len(entries)), values)
 
 
 @cache
