@@ -370,7 +370,8 @@ def test_damage_inside_is_unavailable_and_logged(serve: Serve, database: Path) -
     size = int.from_bytes(content[16:18], "big")  # of a page: https://www.sqlite.org/fileformat.html, 1.3.2
     leaf = content.index(f"{keys[0]}P{keys[0][1:]}".encode()) // size * size
     damaged = [key for key in keys if f"{key}P{key[1:]}".encode() in content[leaf : leaf + size]]
-    assert leaf and damaged
+    assert leaf
+    assert damaged
     content[leaf : leaf + size] = b"\xff" * size
     database.write_bytes(content)
 
