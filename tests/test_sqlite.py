@@ -611,3 +611,11 @@ def test_processes_that_make_the_same_new_file_at_once_share_it(tmp_path: Path) 
     finally:
         for opener in openers:
             opener.communicate()
+
+
+def test_the_files_are_for_their_owner_alone(serve: Serve, tmp_path: Path) -> None:
+    """Dates of birth are personal: other users of the machine read none of the three files."""
+    service = serve(prefix=("sh", "-c", 'umask 022; exec "$@"', "sh"))
+    assert service.put("Zoe", "1990-04-23").status == 204
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("hello.db*")}
+    assert modes == {"hello.db": 0o600, "hello.db-wal": 0o600, "hello.db-shm": 0o600}

@@ -72,19 +72,18 @@ class SQLiteStore(Store):
         """
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             raise StoreError(f"SQLite 3.35 or newer is needed; this Python has {sqlite3.sqlite_version}.")
-        _check_path(Path(path), create)
+        _prepare_path(Path(path), create)
         connections: list[sqlite3.Connection] = []
         try:
             for _ in range(2):
                 connections.append(_connect(path, timeout))
                 _patiently(timeout, connections[-1], path)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, StoreError) as error:
             for connection in connections:
                 connection.close()
+            if isinstance(error, StoreError):
+                raise
             raise StoreError(_explain(error, path)) from error
-        except StoreError:
-            connections[-1].close()
-            raise
         reader, writing = connections
         reader.execute("PRAGMA busy_timeout = 100")  # it would hold up the loop; reads hardly ever wait
         writing.execute("PRAGMA busy_timeout = 0")  # the writer thread has its own, fairer wait
@@ -174,11 +173,14 @@ def _page(rows: list[Any], limit: int) -> Page:
     return Page(people, rows[limit - 1][2] if len(rows) > limit else None)
 
 
-def _check_path(path: Path, create: bool) -> None:
+def _prepare_path(path: Path, create: bool) -> None:
     if not create and not path.exists():
         raise StoreError(f"There is no database at {path}; `hello import` or `hello serve` makes one.")
     if not path.resolve().parent.is_dir():
         raise StoreError(f"There is no folder {path.resolve().parent}; make it first.")
+    if not path.exists():
+        with suppress(OSError):  # SQLite tells better what is wrong
+            path.touch(0o600)  # personal data; SQLite gives its files beside it the same mode
 
 
 def _connect(path: str, timeout: float) -> sqlite3.Connection:
