@@ -211,7 +211,7 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
         "PRAGMA page_size = 1024"
     )  # small writes to many pages: a quarter of the bytes of 4096
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA wal_autocheckpoint = 32000")  # pages: 32 MB, in which a page changes often
+    connection.execute("PRAGMA wal_autocheckpoint = 64000")  # pages: 64 MB, in which a page changes often
     connection.execute("PRAGMA synchronous = FULL")  # each commit is synced before it returns
     connection.execute("PRAGMA temp_store = MEMORY")  # the journal of a statement with many rows
     connection.execute("PRAGMA fullfsync = ON")  # macOS: down to the disk, not into its cache
