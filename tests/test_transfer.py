@@ -377,7 +377,7 @@ def peak(*arguments: str, folder: Path) -> int:
 
 
 def test_memory_does_not_grow_with_the_people(tmp_path: Path) -> None:
-    """200,000 people take no more of it than 1,000, but for the store's cache, of 8 MiB."""
+    """200,000 people take no more of it than 1,000, but for the caches of the store, of 8 MiB each."""
     few, many = 1_000, 200_000
     peaks = {}
     for count in few, many:
@@ -389,5 +389,4 @@ def test_memory_does_not_grow_with_the_people(tmp_path: Path) -> None:
             peaks[form, count] = peak("export", "--format", form, "-o", form, folder=folder)
             assert (folder / form).read_bytes().count(b"\n") == count + (form == "csv")
     grown = {what: peaks[what, many] - peaks[what, few] for what in ("import", "csv", "jsonl")}
-    assert grown["import"] < 16 << 20, grown
-    assert max(grown["csv"], grown["jsonl"]) < 12 << 20, grown
+    assert max(grown.values()) < 24 << 20, grown  # held in memory, the 200,000 would be 33 MiB and more
