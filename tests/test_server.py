@@ -534,6 +534,8 @@ HEAD = b"GET /hello/Zoe HTTP/1.1\r\nHost: x\r\n"
         (CHUNKED_PUT.replace(b"PUT", b"GET") + b"0\r\n", b"Trailer: x\r\n" * 1400),
         (CHUNKED_PUT.replace(b"PUT", b"POST"), b"4000\r\n" + b" " * 0x4000 + b"\r\n"),
         (PUT.replace(b"28", b"999999999") % b"Zoe", b" " * 16000),
+        (b"", PUT % b"Quick" * 100),
+        (b"", (PUT % b"Quick").replace(b"Host", b"X-Request-ID: a\r\nHost") * 100),
         (HEAD, b"Field: x\r\n" * 1600),
         (HEAD + b"Field: ", b"x" * 16000),
         (HEAD, b"x" * 16000),
@@ -551,6 +553,8 @@ HEAD = b"GET /hello/Zoe HTTP/1.1\r\nHost: x\r\n"
         "trailers of a GET",
         "body of a POST",
         "body of declared length",
+        "pipelined PUTs",
+        "pipelined PUTs of the usual path",
         "header fields",
         "value",
         "name",
@@ -564,7 +568,7 @@ def test_what_never_ends_takes_no_memory(shared: Service, opening: bytes, piece:
     flood(shared, opening, piece)  # what the first one loads and allocates is none of the growth
     answer, sent, growth = flood(shared, opening, piece)
     assert growth < GROWTH, f"{growth >> 20} MiB for {sent >> 20} MiB sent"
-    assert answer == b"" or re.match(rb"HTTP/1.1 (40[0458]|413|414|431) ", answer), answer
+    assert answer == b"" or re.match(rb"HTTP/1.1 (204|40[0458]|413|414|431) ", answer), answer
     assert shared.get("/hc").status == 200
 
 
@@ -603,6 +607,62 @@ def test_limits_are_answered_as_problems(shared: Service, sent: bytes, status: i
     assert b"\r\ncontent-type: application/problem+json\r\n" in head.lower() + b"\r\n"
     assert b"\r\nconnection: close\r\n" in head.lower() + b"\r\n"
     assert json.loads(body)["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /hello/" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (HEAD + b"Field: x\r\n" * 150 + b"\r\n", 431),
+        (b"no HTTP at all\r\n\r\n", 400),
+        (CHUNKED_PUT + b"no size\r\n", 400),
+    ],
+)
+@pytest.mark.parametrize("before", [GET, PUT % b"Quick", GET.replace(b"/hello/Zoe", b"/version")])
+@pytest.mark.parametrize("together", [True, False])
+def test_what_is_refused_is_answered_in_its_turn(
+    shared: Service, before: bytes, sent: bytes, status: int, together: bool
+) -> None:
+    """Behind other requests, waiting or answered, the refusal is the last answer, and none is lost."""
+    with closing(connect(shared)) as connection:
+        connection.sendall(before + sent if together else before)
+        if not together:
+            assert connection.recv(65536).startswith(b"HTTP/1.1 ")
+            connection.sendall(sent)
+        answers = read_to_end(connection)
+    statuses = re.findall(rb"HTTP/1.1 (\d+) ", answers)
+    assert statuses[-1] == b"%d" % status
+    assert len(statuses) == 1 + together
+    assert shared.get("/hc").status == 200
+
+
+def test_a_refusal_keeps_the_callers_id(shared: Service) -> None:
+    """X-Request-ID is returned by what is refused before it is a request, too."""
+    with closing(connect(shared)) as connection:
+        connection.sendall(HEAD + b"X-Request-ID: mine\r\n" + b"Field: x\r\n" * 150 + b"\r\n")
+        answer = read_to_end(connection)
+    assert b"\r\nx-request-id: mine\r\n" in answer
+
+
+def test_trailers_are_no_header_fields(shared: Service) -> None:
+    """What comes behind a body declares nothing about it (RFC 9110, 6.5.1)."""
+    head = b"PUT /hello/Zoe HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    chunks = b"1c\r\n" + BODY + b"\r\n0\r\nContent-Type: application/json\r\nX-Request-ID: trailer\r\n\r\n"
+    with closing(connect(shared)) as connection:
+        connection.sendall(head + chunks)
+        answer = read_to_end(connection)
+    assert answer.startswith(b"HTTP/1.1 415 ")
+    assert b"trailer" not in answer
+
+
+def test_who_leaves_mid_body_is_no_slow_client(serve: Serve) -> None:
+    """A client that is gone before its request was whole is logged as 499, and answered nothing."""
+    service = serve()
+    with closing(connect(service)) as connection:
+        connection.sendall((PUT % b"Zoe")[:-5])
+        until(lambda: in_flight(service) == 2, "the PUT to be in flight")
+    until(lambda: 499 in [entry.get("status") for entry in service.log()], "the entry")
+    assert service.get("/hello/Zoe").status == 404
 
 
 def test_what_is_just_within_the_limits_is_served(shared: Service) -> None:

@@ -8,7 +8,7 @@ Plain requests for a person can take the fast path instead, which answers alike.
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from starlette.routing import Router
@@ -26,11 +26,13 @@ from hello.settings import Settings
 from hello.stores import Store
 from hello.timeouts import SharedTimeout
 
-CANCELLED = 499  # in logs and metrics only: the stop's time limit or a lost connection ended the request
+CLIENT_GONE = 499  # in logs and metrics only, as nginx has it: no answer was sent
 BODY_BYTES = 4096
 LINGER_BYTES = 1 << 20  # a longer body than this is not read to its end to keep the connection
 ALWAYS_ANSWERED = frozenset({"/hc", "/version", "/metrics"})  # a busy process is alive, and worth a look
 METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE", "POST", "PATCH", "OPTIONS"})
+
+Fields = Sequence[tuple[bytes, bytes]]
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
@@ -87,6 +89,8 @@ class Application:
             else:
                 scope["app"] = self  # makes Starlette's router raise, where it would answer in plain text
                 await self._router(scope, receive, exchange.send)
+        except problems.ClientGoneError:
+            exchange.status = CLIENT_GONE
         except Exception as error:  # noqa: BLE001 - answered and, where it is a defect, logged
             await self._fail(exchange, error)
         except asyncio.CancelledError:  # the stop's time limit; nothing runs in this task after it
@@ -95,11 +99,11 @@ class Application:
             metrics.in_flight -= 1
             method = scope["method"] if scope["method"] in METHODS else "other"
             seconds = time.perf_counter() - start
-            self._outcomes.ended(exchange.request_id, route, method, exchange.status or CANCELLED, seconds)
+            self._outcomes.ended(exchange.request_id, route, method, exchange.status, seconds)
 
-    def refused(self, kind: problems.Kind) -> bytes:
-        """Count and log what could not become a request; return an id for its answer."""
-        request_id = make_id()
+    def refused(self, kind: problems.Kind, headers: Fields) -> bytes:
+        """Count and log what could not become a request; return the id for its answer."""
+        request_id = _request_id(headers)
         self._outcomes.ended(request_id, "unknown", "other", kind.status, 0.0)
         return request_id
 
@@ -121,7 +125,7 @@ class Application:
                 while more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise problems.SlowBodyError
+                        raise problems.ClientGoneError
                     body += message["body"]
                     more = message["more_body"]
                     if len(body) > BODY_BYTES:
@@ -161,12 +165,7 @@ class _Exchange:
         self._send = send
         self._draining = draining
         self.status = 0
-        for name, value in scope["headers"]:
-            if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-                self.request_id: bytes = value
-                break
-        else:
-            self.request_id = make_id()
+        self.request_id = _request_id(scope["headers"])
 
     async def send(self, message: Message) -> None:
         """Send the application's message, with the header fields that every answer has."""
@@ -192,6 +191,14 @@ def create_app(
 ) -> Application:
     """Return the ASGI application on an open store; `clock` gives the present, with its zone."""
     return Application(settings, store, metrics or Metrics(settings.commit), clock)
+
+
+def _request_id(headers: Fields) -> bytes:
+    """Return the caller's id where it is sane, else one of ours."""
+    for name, value in headers:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return value
+    return make_id()
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:

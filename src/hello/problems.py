@@ -51,6 +51,10 @@ class MethodNotAllowedError(Exception):
         self.allow = allow
 
 
+class ClientGoneError(Exception):
+    """The client left before its request was whole; nobody is there to be answered."""
+
+
 class OverloadedError(Exception):
     """More requests are being worked on than the settings allow."""
 

@@ -6,11 +6,12 @@ What can't become a request is answered here, in the form that the application's
 import asyncio
 import http
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, cast
 
 from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -27,6 +28,9 @@ PIECE_BYTES = 8192  # that the parser is fed at once
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
 
+Refused = Callable[[problems.Kind, Sequence[tuple[bytes, bytes]]], bytes]
+
+
 class _Refused(Exception):  # noqa: N818 - ends the parser's work on a request, and is never seen outside
     pass
 
@@ -34,9 +38,7 @@ class _Refused(Exception):  # noqa: N818 - ends the parser's work on a request, 
 class State(ServerState):
     """What the connections of a server share."""
 
-    def __init__(
-        self, max_connections: int, refused: Callable[[problems.Kind], bytes], fast_path: FastPath | None
-    ) -> None:
+    def __init__(self, max_connections: int, refused: Refused, fast_path: FastPath | None) -> None:
         """Keep to `max_connections`; `refused` is told of what is answered here, and returns its id."""
         super().__init__()
         self.refused = refused
@@ -54,6 +56,18 @@ class State(ServerState):
         return self._default_fields
 
 
+class _FlowControl(FlowControl):
+    """uvicorn's, but nothing is read while requests wait: it would read on for each body that is read."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Callable[[], bool]) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        if not self._waiting():
+            super().resume_reading()
+
+
 class Protocol(HttpToolsProtocol):
     """One connection."""
 
@@ -67,6 +81,7 @@ class Protocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._state = server_state
         self._refusal = problems.MALFORMED
+        self._refusing = False  # nothing more is taken, and the refusal is the last answer
         self._received = 0  # bytes of the data at hand
         self._head_bytes = 0  # bytes of the head that came before it
         self._in_message = False
@@ -83,6 +98,7 @@ class Protocol(HttpToolsProtocol):
         self._socket = transport
         self._joined = JoinedWrites(transport)
         super().connection_made(cast("asyncio.Transport", self._joined))
+        self.flow = _FlowControl(transport, lambda: bool(self._backlog or self.pipeline or self._refusing))
         connections = self._state.in_order
         connections[self] = None
         if len(connections) > self._state.max_connections:
@@ -109,6 +125,8 @@ class Protocol(HttpToolsProtocol):
         return (RESTING if self._resting and not self._in_message else SENDING, self._answered)
 
     def data_received(self, data: bytes) -> None:
+        if self._refusing:
+            return
         if self._backlog or len(data) > PIECE_BYTES:
             self._backlog += data
             self._work_off()
@@ -119,9 +137,9 @@ class Protocol(HttpToolsProtocol):
         """Feed the parser from the backlog, for as long as no request has to wait for another.
 
         uvicorn makes a cycle, some 3 KiB, of each request that it finds, however many a client sends
-        without waiting, and reads on after each answer. Waiting bytes cost no more than they are.
+        without waiting, and reads on after each answer. Here bytes wait as bytes, some 256 KiB at most.
         """
-        while self._backlog and not self.pipeline and not self.transport.is_closing():
+        while self._backlog and not (self.pipeline or self._refusing or self.transport.is_closing()):
             piece = bytes(self._backlog[:PIECE_BYTES])
             del self._backlog[:PIECE_BYTES]
             self._feed(piece)
@@ -138,7 +156,7 @@ class Protocol(HttpToolsProtocol):
         except HttpParserUpgrade:
             self.cycle.keep_alive = False  # the wish is passed over, and the parser stops behind it
         except HttpParserError:
-            self._answer_refusal()
+            self._refuse_input()
         if self._set_aside is not None and not self.transport.is_closing():
             self._take_usual_path()  # the rest of the body is still to come
         if self._in_head or (self._after_chunk and not self._begins_here):
@@ -146,7 +164,7 @@ class Protocol(HttpToolsProtocol):
             self._head_bytes += len(data.rpartition(b"\r\n\r\n")[2] if self._begins_here else data)
             if self._head_bytes > HEADER_BYTES:
                 self._refusal = problems.HEADERS_TOO_LARGE
-                self._answer_refusal()
+                self._refuse_input()
         if self._in_head:
             # The rare case of a head that comes in pieces; the last blank line ends what came before.
             ended = b"\n" in data.rpartition(b"\r\n\r\n")[2]
@@ -159,10 +177,10 @@ class Protocol(HttpToolsProtocol):
         self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
+        if self._in_head:  # trailers must not pass for header fields (RFC 9110, 6.5.1)
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        self._in_head = self._line_open = False
         if len(self.url) > URL_BYTES:
             self._refuse(problems.URI_TOO_LONG)
         if len(self.headers) > HEADER_FIELDS:
@@ -170,6 +188,7 @@ class Protocol(HttpToolsProtocol):
         # Added up only where it can be too much: a head mostly comes in one small piece.
         if self._received + self._head_bytes > HEADER_BYTES:
             self._check_head_bytes()
+        self._in_head = self._line_open = False
         fast_path = self._state.fast_path
         if (
             fast_path is not None
@@ -212,12 +231,13 @@ class Protocol(HttpToolsProtocol):
             return
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        elif self._refusing:
+            self._send_refusal()
         else:
             self._resting = True
         if not self.pipeline:
             self._work_off()
-        if not self.pipeline and not self._backlog:
-            self.flow.resume_reading()
+        self.flow.resume_reading()
 
     def spawn(self, work: Coroutine[None, None, None]) -> None:
         """Run in a task that a stop waits for."""
@@ -262,22 +282,34 @@ class Protocol(HttpToolsProtocol):
         if sum(len(name) + len(value) for name, value in self.headers) > HEADER_BYTES:
             self._refuse(problems.HEADERS_TOO_LARGE)
 
-    def _answer_refusal(self) -> None:
-        """Refuse what was received, and close the connection."""
-        if self.transport.is_closing():
+    def _refuse_input(self) -> None:
+        """Take nothing more; answer what was received so far, then say why and close the connection."""
+        if self._refusing or self.transport.is_closing():
             return
-        cycle = self.cycle
-        if cycle is not None and self._in_message and not self._in_head:
-            # The body is what is wrong, and the application knows of the request already.
+        self._refusing = True
+        self._backlog.clear()
+        self.flow.pause_reading()
+        earlier = not self.idle
+        if self._in_message and not self._in_head:
+            # The body is what is wrong, and the application knows of the request already, or waits for it.
+            cycle = self.cycle
             cycle.disconnected = True
             cycle.message_event.set()
             if cycle.response_started:
                 self.transport.close()
                 return
+            earlier = bool(self.pipeline)
+            if earlier:
+                self.pipeline.popleft()
+        if not earlier:
+            self._send_refusal()
+
+    def _send_refusal(self) -> None:
         kind = self._refusal
         headers, body = problems.answer(kind)
         head = b"HTTP/1.1 %d %s\r\n" % (kind.status, http.HTTPStatus(kind.status).phrase.encode())
-        own = [(b"connection", b"close"), (b"x-request-id", self._state.refused(kind))]
+        request_id = self._state.refused(kind, self.headers if self._in_message else ())
+        own = [(b"connection", b"close"), (b"x-request-id", request_id)]
         fields = [*self.server_state.default_headers, *headers, *own]
         head += b"".join(b"%s: %s\r\n" % field for field in fields)
         self.transport.write(head + b"\r\n" + body)
