@@ -18,6 +18,7 @@ MEMORY_TARGET = 64 * MIB
 FIRST_200_TARGET = 0.5
 P99_TARGET = 1.5
 BIRTHDAYS_TARGET = 0.020
+IMPORT_OF, IMPORT_TARGET = 1_000_000, 20.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,12 @@ def middle(visits: Sequence[Visit]) -> Middle:
 def targets(visits: Visits, sizes: Sequence[Size]) -> list[Target]:
     """Return the promises that the run could check, and whether it found them kept."""
     middles = {key: middle(rounds) for key, rounds in visits.items()}
-    return [*_throughput_targets(middles), *_process_targets(middles), *_size_targets(sizes)]
+    return [
+        *_throughput_targets(middles),
+        *_process_targets(middles),
+        *_size_targets(sizes),
+        *_transfer_targets(sizes),
+    ]
 
 
 def report(
@@ -157,6 +163,16 @@ def _size_targets(sizes: Sequence[Size]) -> Iterator[Target]:
             f"{_ms(slow.birthdays)} ms",
             slow.birthdays <= BIRTHDAYS_TARGET,
             f"{slow.people:,} people; slowest of all {_ms(max(size.birthdays_worst for size in sizes))} ms",
+        )
+
+
+def _transfer_targets(sizes: Sequence[Size]) -> Iterator[Target]:
+    moved = [size for size in sizes if size.people == IMPORT_OF]
+    for transfer in [size.imported for size in moved]:
+        yield Target(
+            f"Import of {IMPORT_OF:,} people within {IMPORT_TARGET:.0f} s",
+            f"{transfer.seconds:.1f} s",
+            transfer.seconds <= IMPORT_TARGET,
         )
 
 

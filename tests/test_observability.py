@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -612,3 +613,18 @@ def test_a_receiver_that_is_gone_harms_no_request_and_no_stop(serve: Serve) -> N
     assert service.put("Zoe", BORN).status == 204
     assert service.stop() == 0
     assert not any("raw" in entry for entry in service.log())
+
+
+def test_a_receiver_that_never_answers_holds_up_no_stop(serve: Serve) -> None:
+    """Spans that nobody takes are dropped when the service stops, long before the exporter gives up."""
+    with socket.create_server(("127.0.0.1", 0)) as receiver:
+        service = serve(
+            environment={
+                "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{receiver.getsockname()[1]}",
+                "OTEL_EXPORTER_OTLP_TIMEOUT": "250",
+            }
+        )
+        assert service.get("/hc").status == 200
+        service.signal(signal.SIGTERM)
+        assert service.process.wait(60) == 0
+    assert service.log()[-1]["message"] == "stopped"

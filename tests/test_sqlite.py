@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
@@ -21,7 +22,7 @@ from hello.stores import Entry, open_store, sqlite
 from hello.stores.base import Store
 from hello.stores.sqlite import SQLiteStore
 from tests.conftest import Serve
-from tests.support import HELLO, Answer, Service, everyone, letters, locked, missing, need, refused
+from tests.support import HELLO, Answer, Service, everyone, letters, locked, missing, need, refused, until
 
 ROUNDS = 20
 WRITERS = 24
@@ -423,6 +424,24 @@ def test_a_write_waits_for_a_lock_within_the_time_limit(serve: Serve) -> None:
         assert client.is_alive()
     client.join(25)
     assert [answer.status for answer in answers] == [204]
+
+
+def test_a_write_that_was_refused_is_not_done_later(serve: Serve, tmp_path: Path) -> None:
+    """What came too late is dropped, or it would undo what another service has acknowledged since."""
+    one = serve("--store-timeout", "1.5")
+    folder = tmp_path / "other"
+    folder.mkdir()
+    other = serve("--store", f"sqlite:///{one.database}", "--store-timeout", "30", folder=folder)
+    with ThreadPoolExecutor() as pool:
+        with locked(one.database):
+            refused = [pool.submit(one.put, name, "1990-01-01") for name in ("Adam", "Zoe", "Bea", "Zoe")]
+            assert {answer.result().status for answer in refused} == {503}
+            later = pool.submit(other.put, "Zoe", "1991-02-02")
+            until(lambda: b"in_flight 2.0" in other.get("/metrics").body, "the PUT to be in flight")
+        assert later.result().status == 204
+    assert one.put("Carl", "1990-01-01").status == 204  # behind whatever was left
+    people = {person["username"]: person["dateOfBirth"] for person in one.get("/hello").json()["people"]}
+    assert people == {"Carl": "1990-01-01", "Zoe": "1991-02-02"}
 
 
 def test_a_store_locked_at_the_start_is_said(database: Path) -> None:

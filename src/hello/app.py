@@ -55,8 +55,8 @@ class Application:
         self._person = self._routes.person
         self.fast_path = FastPath(self._person, observed, today, metrics, self._outcomes, self._max_in_flight)
         self._router = Router(table, redirect_slashes=False, default=_not_found)
-        # A route's label is its template; "/web/{path:path}" stands for all of its files.
-        self._labels = {route.path: route.path for route in table}
+        # A route's label is its template.
+        self._labels = {route.path: route.path for route in table if "{" not in route.path}
 
     def start_draining(self) -> None:
         """From now on be unhealthy, and close each connection after its answer."""

@@ -89,6 +89,7 @@ def serve(*, settings: Settings = Settings()) -> int:
     except listening.AddressError as error:
         raise UsageError(str(error)) from error
     logger.info("starting", extra={"fields": {"version": __version__, "settings": effective(settings)}})
+    asyncio.run(_check_store(settings))  # before anyone is invited, and once for all workers
     if form == "text":
         print(_invitation(listening.url_of(bound)), file=sys.stderr, flush=True)
     if settings.workers == 1:
@@ -96,7 +97,6 @@ def serve(*, settings: Settings = Settings()) -> int:
 
         server.run(settings, bound)
         return 0
-    asyncio.run(_check_store(settings))  # a store that can't be opened is said once, and not by each worker
     return workers.Supervisor(settings, bound).run()
 
 

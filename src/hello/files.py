@@ -82,7 +82,8 @@ def _standard_output() -> Iterator[TextIO]:
 def _replacing(path: Path) -> Iterator[TextIO]:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")  # another export of the same name has its own
     try:
-        with part.open("x", encoding="utf-8", newline="") as file:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # personal data
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             if path.exists():
                 shutil.copymode(path, part)
             yield file

@@ -12,6 +12,7 @@ from hello.stores import StoreError
 logger = logging.getLogger("hello.request")
 
 SLOW_SECONDS = 1.0
+PROBES = frozenset({"/hc", "/ready"})
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -29,6 +30,8 @@ class Outcomes:
         if status < 400 and seconds < SLOW_SECONDS and not self.log_all:
             return
         level = logging.ERROR if status >= 500 else logging.WARNING if status >= 400 else logging.INFO
+        if route in PROBES and status == 503:  # each stop makes them fail, as it should
+            level = min(level, logging.WARNING)
         fields = {
             "request_id": request_id.decode(),
             "method": method,

@@ -100,8 +100,9 @@ class Routes:
         limit = whole_number(values, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
         today, after = self._today(query), None
         if "after" in values:
-            # The cursor keeps the day of the first page, so that midnight does not tear a list apart.
-            first_day, after = _split_position(cursor.decode("birthdays", values["after"]))
+            # The cursor keeps the day of the first page, so that midnight does not tear a list apart,
+            # and with it how far to look: pages of different lists would not fit together.
+            first_day, days, after = _split_position(cursor.decode("birthdays", values["after"]))
             if abs((today - first_day).days) > CURSOR_DAYS:
                 raise cursor.InvalidCursorError(
                     "This cursor is from another day; start again without `after`."
@@ -116,7 +117,7 @@ class Routes:
                 birthdays=[
                     schema.UpcomingBirthday(name, day.isoformat(), (day - today).days) for name, day in dates
                 ],
-                next=cursor.encode("birthdays", f"{today}{page.next}") if page.next else None,
+                next=cursor.encode("birthdays", f"{today}{days:03}{page.next}") if page.next else None,
             )
         )
 
@@ -188,8 +189,8 @@ class Routes:
         return pages.asset(request.path_params["path"], request.headers.get("if-none-match", ""))
 
 
-def _split_position(position: str) -> tuple[date, str]:
+def _split_position(position: str) -> tuple[date, int, str]:
     try:
-        return date.fromisoformat(position[:10]), position[10:]
+        return date.fromisoformat(position[:10]), int(position[10:13]), position[13:]
     except ValueError:
         raise cursor.InvalidCursorError("This is not a cursor of this list.") from None

@@ -71,10 +71,10 @@ async def _serve(settings: Settings, bound: socket.socket, supervised: bool) -> 
         await server.serve([bound])
         if cut := server.server_state.tasks:  # by the time limit: let them say so
             await asyncio.wait(cut, timeout=LAST_WORDS_SECONDS)
-        if isinstance(outermost, Traced):
-            outermost.shutdown()
     finally:
         await store.close()
+    if isinstance(outermost, Traced):
+        await outermost.shutdown()
     logger.info("stopped")
 
 

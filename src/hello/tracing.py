@@ -1,7 +1,10 @@
 """OpenTelemetry traces, with the extra `hello[otel]` and the standard OTEL_* variables."""
 
+import asyncio
 import logging
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,6 +14,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hello.tracing")
 
+FLUSH_SECONDS = 2.0
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
@@ -58,7 +62,7 @@ class Traced:
         resource = Resource.create()
         if str(resource.attributes["service.name"]).startswith("unknown_service"):  # no variable names it
             resource = resource.merge(Resource({"service.name": "hello"}))
-        self._provider = TracerProvider(resource=resource)
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("hello")
         self._extract = propagate.extract
@@ -90,6 +94,16 @@ class Traced:
                 span.set_attribute("http.route", route)
                 span.update_name(f"{method} {route}")
 
-    def shutdown(self) -> None:
-        """Send the spans that still wait."""
-        self._provider.shutdown()
+    async def shutdown(self) -> None:
+        """Send the spans that still wait, if their receiver takes them in time."""
+        loop, sent = asyncio.get_running_loop(), asyncio.Event()
+
+        def send() -> None:
+            self._provider.shutdown()
+            with suppress(RuntimeError):  # the loop has not waited
+                loop.call_soon_threadsafe(sent.set)
+
+        # A thread that nobody has to wait for: the exporter tries for longer than a stop may take.
+        threading.Thread(target=send, daemon=True).start()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(sent.wait(), FLUSH_SECONDS)

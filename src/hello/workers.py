@@ -8,6 +8,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 from hello.settings import Settings
@@ -93,7 +94,8 @@ class Supervisor:
         self._stopping = True
         self._passed_on = number
         for pid in self._started:
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # it has just ended, and was not taken off the list yet
+                os.kill(pid, number)
         self._socket.close()  # the workers listen on their own copies, for as long as each of them drains
 
 

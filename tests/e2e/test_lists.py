@@ -177,6 +177,17 @@ def test_a_cursor_is_of_one_list(client: Client, problem: Problem) -> None:
 # Birthdays
 
 
+def test_a_list_keeps_the_days_of_its_first_page(client: Client, group: Group) -> None:
+    """The cursor tells how far the list goes, so that following pages fit whatever `days` they give."""
+    after = client.get("/birthdays?days=366&limit=1").json()["next"]
+    assert after
+    pages = [
+        client.get(f"/birthdays?{days}limit=1&after={after}").json() for days in ("days=366&", "", "days=0&")
+    ]
+    assert pages[0]["birthdays"]
+    assert pages[0] == pages[1] == pages[2]
+
+
 @pytest.mark.parametrize("days", [None, 0, 1, 2, 29, 30, 31, 59, 60, 100, 199, 200, 300, 363, 364, 365, 366])
 def test_birthdays_are_those_within_the_days(
     client: Client, group: Group, noon: str, today: date, leap_day: str, days: int | None

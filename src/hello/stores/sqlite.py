@@ -59,7 +59,7 @@ class SQLiteStore(Store):
     def __init__(self, reader: sqlite3.Connection, writer: Writer, timeout: float) -> None:
         self._reader = reader
         self._writer = writer
-        self._limit = SharedTimeout(timeout + 1)  # the thread gives up first, and knows the reason
+        self._limit = SharedTimeout(timeout)
         self._loop = asyncio.get_running_loop()
         self._snapshot = False
 
@@ -87,7 +87,7 @@ class SQLiteStore(Store):
         reader, writing = connections
         reader.execute("PRAGMA busy_timeout = 100")  # it would hold up the loop; reads hardly ever wait
         writing.execute("PRAGMA busy_timeout = 0")  # the writer thread has its own, fairer wait
-        return cls(reader, Writer(writing, timeout, lambda error: _explain(error, path)), timeout)
+        return cls(reader, Writer(writing, lambda error: _explain(error, path)), timeout)
 
     async def get(self, key: str) -> Person | None:
         rows = self._read(_GET, (key,))
@@ -133,7 +133,7 @@ class SQLiteStore(Store):
         self._read("SELECT 1 FROM people LIMIT 1", ())
 
     async def close(self) -> None:
-        self._writer.close()  # waits for the disk; nothing else is left to do in the loop
+        await self._writer.close()
         self._end_snapshot()
         self._reader.close()
 
@@ -165,7 +165,8 @@ class SQLiteStore(Store):
             with self._limit:
                 return await write.done
         except TimeoutError:
-            raise StoreUnavailableError("The disk did not answer in time.") from None
+            reason = self._writer.obstacle or "The disk did not answer in time."
+            raise StoreUnavailableError(reason) from None
 
 
 def _page(rows: list[Any], limit: int) -> Page:

@@ -33,12 +33,11 @@ _DELETE = "DELETE FROM people WHERE key = ?"
 class Write:
     """A write that waits for its turn: `put`, `create` or `delete`, its entries, and its outcome."""
 
-    __slots__ = ("done", "entries", "kind", "loop")
+    __slots__ = ("done", "entries", "kind")
 
     def __init__(self, kind: str, entries: Sequence[Entry], loop: asyncio.AbstractEventLoop) -> None:
         self.kind = kind
         self.entries = entries
-        self.loop = loop
         self.done: asyncio.Future[bool] = loop.create_future()
 
 
@@ -49,13 +48,11 @@ class Writer:
     the write, for both compete for the interpreter.
     """
 
-    def __init__(
-        self, connection: sqlite3.Connection, timeout: float, explain: Callable[[sqlite3.Error], str]
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, explain: Callable[[sqlite3.Error], str]) -> None:
+        self.obstacle: str | None = None  # why the writes at hand have to wait
         self._connection = connection
-        self._timeout = timeout
         self._explain = explain
-        self._closing = False
+        self._loop = asyncio.get_running_loop()
         self._waiting: list[Write] = []
         self._at_work = False
         self._batches: queue.SimpleQueue[list[Write] | None] = queue.SimpleQueue()
@@ -68,13 +65,12 @@ class Writer:
         if not self._at_work:
             self._hand_over()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Finish what was submitted and is still waited for, then close the connection."""
-        self._closing = True
         while self._waiting:
             self._hand_over()
         self._batches.put(None)
-        self._thread.join()
+        await asyncio.to_thread(self._thread.join)
 
     def _hand_over(self) -> None:
         self._at_work = True
@@ -90,7 +86,7 @@ class Writer:
                 outcome = StoreUnavailableError(self._explain(error))
             except Exception as error:  # noqa: BLE001 - a defect fails its batch, and must not end the thread
                 outcome = error
-            batch[0].loop.call_soon_threadsafe(self._done, batch, outcome)
+            self._loop.call_soon_threadsafe(self._done, batch, outcome)
         self._connection.close()
 
     def _done(self, batch: list[Write], outcome: list[bool] | Exception) -> None:
@@ -106,23 +102,33 @@ class Writer:
                 write.done.set_result(outcome[index])
 
     def _commit(self, batch: list[Write]) -> list[bool]:
-        """Apply the batch in one transaction; wait for another process's, up to the time limit."""
-        deadline = time.monotonic() + self._timeout
-        entries = [entry for write in batch if write.kind == "put" for entry in write.entries]
-        plain = 0 < len(entries) <= ROWS and all(write.kind == "put" for write in batch)
+        """Apply the batch in one transaction, once no other process writes.
+
+        Writes that nobody waits for any more leave it: who was told that a write failed may have written
+        something else since, from another process perhaps.
+        """
         while True:
+            batch[:] = [write for write in batch if not write.done.done()]
+            if not batch:
+                return []
             try:
-                if plain:
-                    # Within one statement the interpreter is left alone, and the loop goes on.
-                    self._put(entries)
-                    return [True] * len(batch)
-                self._connection.execute("BEGIN IMMEDIATE")
-                break
+                outcome = self._transaction(batch)
             except sqlite3.OperationalError as error:
-                forsaken = self._closing and all(write.done.done() for write in batch)
-                if forsaken or time.monotonic() > deadline or not _is_busy(error):
+                if not _is_busy(error):
                     raise
+                self.obstacle = self._explain(error)
                 time.sleep(RETRY_SECONDS)
+            else:
+                self.obstacle = None
+                return outcome
+
+    def _transaction(self, batch: list[Write]) -> list[bool]:
+        entries = [entry for write in batch if write.kind == "put" for entry in write.entries]
+        if 0 < len(entries) <= ROWS and all(write.kind == "put" for write in batch):
+            # A statement is a transaction. Within it the interpreter is left alone, and the loop goes on.
+            self._put(entries)
+            return [True] * len(batch)
+        self._connection.execute("BEGIN IMMEDIATE")
         try:
             outcome = [
                 done
