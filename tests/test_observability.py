@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
@@ -318,7 +319,8 @@ def test_slow_requests_are_logged(serve: Serve) -> None:
     with locked(service.database):
         client = threading.Thread(target=service.put, args=("Zoe", BORN))
         client.start()
-        client.join(1.2)
+        until(lambda: total(scrape(service), "hello_http_requests_in_flight") == 2, "the PUT to be in flight")
+        time.sleep(1.1)  # the duration is of the real clock
     client.join()
     assert service.stop() == 0
     (entry,) = requests_logged(service)
