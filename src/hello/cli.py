@@ -89,14 +89,18 @@ def serve(*, settings: Settings = Settings()) -> int:
     except listening.AddressError as error:
         raise UsageError(str(error)) from error
     logger.info("starting", extra={"fields": {"version": __version__, "settings": effective(settings)}})
-    asyncio.run(_check_store(settings))  # before anyone is invited, and once for all workers
-    if form == "text":
-        print(_invitation(listening.url_of(bound)), file=sys.stderr, flush=True)
+
+    def invite() -> None:
+        if form == "text":
+            print(_invitation(listening.url_of(bound)), file=sys.stderr, flush=True)
+
     if settings.workers == 1:
         from hello import server  # later than `workers` would have set the environment up for its own
 
-        server.run(settings, bound)
+        server.run(settings, bound, on_listening=invite)
         return 0
+    asyncio.run(_check_store(settings))  # a store that can't be opened is said once, and not by each worker
+    invite()
     return workers.Supervisor(settings, bound).run()
 
 

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from hello import birthday
 from hello.birthday import USERNAME_LENGTH
+from hello.headers import lines
 from hello.observability import Metrics
 from hello.outcomes import Outcomes, make_id
 from hello.person import BODY, ROUTE, PersonResource
@@ -186,8 +187,7 @@ class FastPath:
         for request in requests:
             request_id = make_id()
             status, fields, body = self._outcomes.problem(request_id, error)
-            head = b"".join(b"%b: %b\r\n" % field for field in fields)
-            self._answer(request, status, head, body, request_id)
+            self._answer(request, status, lines(fields), body, request_id)
 
     def _answer(
         self, request: FastRequest, status: int, fields: bytes, body: bytes, request_id: bytes | None = None

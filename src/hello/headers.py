@@ -1,6 +1,7 @@
 """Header fields: conditions, entity tags, content negotiation (RFC 9110)."""
 
 import re
+from collections.abc import Iterable
 from hashlib import blake2b
 
 from starlette.types import Scope
@@ -11,6 +12,11 @@ from hello.problems import UnsupportedMediaTypeError
 def header(scope: Scope, name: bytes) -> bytes:
     values = [value for key, value in scope["headers"] if key == name]
     return values[0] if len(values) == 1 else b", ".join(values)
+
+
+def lines(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return header fields as HTTP/1.1 sends them."""
+    return b"".join(b"%b: %b\r\n" % field for field in fields)
 
 
 def entity_tag(body: bytes) -> bytes:

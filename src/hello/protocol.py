@@ -4,7 +4,6 @@ What can't become a request is answered here, in the form that the application's
 """
 
 import asyncio
-import http
 import re
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, cast
@@ -17,6 +16,7 @@ from uvicorn.server import ServerState
 
 from hello import problems
 from hello.fast_path import FastPath, FastRequest
+from hello.headers import lines
 from hello.joined_writes import JoinedWrites
 from hello.sweeper import NOT_READING, RESTING, SENDING, unacknowledged
 
@@ -52,12 +52,12 @@ class State(ServerState):
         """Return the header fields that uvicorn adds to all answers, as they are sent."""
         if self._default_headers is not self.default_headers:  # made anew each second
             self._default_headers = self.default_headers
-            self._default_fields = b"".join(b"%b: %b\r\n" % field for field in self.default_headers)
+            self._default_fields = lines(self.default_headers)
         return self._default_fields
 
 
 class _FlowControl(FlowControl):
-    """uvicorn's, but nothing is read while requests wait: it would read on for each body that is read."""
+    """uvicorn's, but nothing is read while requests wait; uvicorn's own resumes with each body it awaits."""
 
     def __init__(self, transport: asyncio.Transport, waiting: Callable[[], bool]) -> None:
         super().__init__(transport)
@@ -216,10 +216,9 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._in_message = self._after_chunk = False
-        if self._set_aside is not None and self._take_fast_path(b"".join(self._set_aside)):
-            self._set_aside = None
-            return
         if self._set_aside is not None:
+            if self._take_fast_path(b"".join(self._set_aside)):
+                return
             self._take_usual_path()
         super().on_message_complete()
 
@@ -261,6 +260,7 @@ class Protocol(HttpToolsProtocol):
         request = fast_path and fast_path.take(self, self.parser.get_method(), self.url, body)
         if request is None:
             return False
+        self._set_aside = None
         self.cycle = request  # type: ignore[assignment] # stands in for uvicorn's
         return True
 
@@ -307,12 +307,9 @@ class Protocol(HttpToolsProtocol):
     def _send_refusal(self) -> None:
         kind = self._refusal
         headers, body = problems.answer(kind)
-        head = b"HTTP/1.1 %d %s\r\n" % (kind.status, http.HTTPStatus(kind.status).phrase.encode())
         request_id = self._state.refused(kind, self.headers if self._in_message else ())
-        own = [(b"connection", b"close"), (b"x-request-id", request_id)]
-        fields = [*self.server_state.default_headers, *headers, *own]
-        head += b"".join(b"%s: %s\r\n" % field for field in fields)
-        self.transport.write(head + b"\r\n" + body)
+        own = lines([*headers, (b"connection", b"close"), (b"x-request-id", request_id)])
+        self._socket.write(STATUS_LINE[kind.status] + self._state.default_fields() + own + b"\r\n" + body)
         self.transport.close()  # sends it
 
     def _refuse(self, kind: problems.Kind) -> None:

@@ -13,7 +13,7 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 import uvloop
@@ -45,7 +45,13 @@ def raise_file_limit() -> int:
     return max(soft - SPARE_FILES, 16) if soft != resource.RLIM_INFINITY else 1 << 20
 
 
-def run(settings: Settings, bound: socket.socket, *, supervised: bool = False) -> None:
+def run(
+    settings: Settings,
+    bound: socket.socket,
+    *,
+    supervised: bool = False,
+    on_listening: Callable[[], None] = lambda: None,
+) -> None:
     """Serve until a signal ends it.
 
     Args:
@@ -53,21 +59,24 @@ def run(settings: Settings, bound: socket.socket, *, supervised: bool = False) -
         bound: the socket to listen on.
         supervised: one of several workers, whose supervisor handles second signals and whose
             metrics are shared.
+        on_listening: called once requests are taken.
 
     Raises:
         StoreError: the store can't be opened.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, bound, supervised))
+        runner.run(_serve(settings, bound, supervised, on_listening))
 
 
-async def _serve(settings: Settings, bound: socket.socket, supervised: bool) -> None:
+async def _serve(
+    settings: Settings, bound: socket.socket, supervised: bool, on_listening: Callable[[], None]
+) -> None:
     metrics = Metrics(settings.commit, shared=supervised)
     store = await open_store(settings.store, timeout=settings.store_timeout)
     try:
         application = create_app(settings, store, metrics=metrics)
         outermost = traced(application, os.environ)
-        server = Server(settings, application, outermost, supervised=supervised)
+        server = Server(settings, application, outermost, on_listening, supervised=supervised)
         await server.serve([bound])
         if cut := server.server_state.tasks:  # by the time limit: let them say so
             await asyncio.wait(cut, timeout=LAST_WORDS_SECONDS)
@@ -82,7 +91,13 @@ class Server(uvicorn.Server):
     """uvicorn's server, with this module's order of stopping."""
 
     def __init__(
-        self, settings: Settings, application: Application, outermost: ASGIApp, *, supervised: bool
+        self,
+        settings: Settings,
+        application: Application,
+        outermost: ASGIApp,
+        on_listening: Callable[[], None],
+        *,
+        supervised: bool,
     ) -> None:
         """Serve `outermost`, which is the application or wraps it."""
         super().__init__(
@@ -108,6 +123,7 @@ class Server(uvicorn.Server):
         self._drain_seconds = settings.drain_seconds
         self._sweeper = Sweeper(settings.request_timeout, KEEP_ALIVE_SECONDS)
         self._supervised = supervised
+        self._on_listening = on_listening
         self._stopping = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -117,6 +133,7 @@ class Server(uvicorn.Server):
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
         logger.info("listening", extra={"fields": {"url": url_of((sockets or [])[0]), "pid": os.getpid()}})
+        self._on_listening()
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # once a second
