@@ -17,7 +17,7 @@ install: $(STAMPS)/run  ## Make .venv with the command .venv/bin/hello
 run: $(STAMPS)/run  ## Serve at http://127.0.0.1:5000 on hello.db
 	@HELLO_COMMIT=$${HELLO_COMMIT:-$(COMMIT)} exec $(VENV)/bin/hello serve --log text
 
-test: $(STAMPS)/test debian  ## Run the checks and all tests; ARGS='-k name' chooses
+test: $(STAMPS)/test $(STAMPS)/emulators debian  ## Run the checks and all tests; ARGS='-k name' chooses
 	@$(MAKE) --no-print-directory check
 	$(VENV)/bin/python -m pytest $(ARGS)
 
@@ -40,10 +40,11 @@ bench: $(STAMPS)/run  ## Measure beside the peers; writes bench/results/
 lock:  ## Pin the dependencies anew, with hashes (needs uv)
 	$(UV_COMPILE) requirements/build.in -o requirements/build.txt
 	$(UV_COMPILE) pyproject.toml -o requirements/run.txt
+	$(UV_COMPILE) requirements/emulators.in -o requirements/emulators.txt
 	$(UV_COMPILE) pyproject.toml --extra otel --group test -c requirements/run.txt -o requirements/test.txt
 
 clean:  ## Remove what was installed
-	rm -rf $(VENV) .venv-bench
+	rm -rf $(VENV) .venv-emulators .venv-bench
 
 # Each step leaves a stamp, so that a second run does nothing and needs no network.
 $(STAMPS)/venv:
@@ -58,6 +59,11 @@ $(STAMPS)/run: $(STAMPS)/venv requirements/build.txt requirements/run.txt pyproj
 
 $(STAMPS)/test: $(STAMPS)/run requirements/test.txt
 	$(PIP) install --require-hashes -r requirements/test.txt
+	@touch $@
+
+$(STAMPS)/emulators: $(STAMPS)/venv requirements/emulators.txt
+	$(PYTHON) -m venv .venv-emulators
+	.venv-emulators/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/emulators.txt
 	@touch $@
 
 .PHONY: debian

@@ -39,3 +39,9 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 def served(serve: Serve) -> Service:
     """A service as it is by default, with an empty store."""
     return serve()
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """Return the URL of a SQLite file that is not there yet."""
+    return f"sqlite:///{tmp_path / 'hello.db'}"

@@ -173,6 +173,7 @@ REFUSED = {
     "timezone": ["Mars", "europe/berlin", "../UTC", "UTC ", "posixrules"],
     "leap_day": ["feb29", "FEB28"],
     "host": [],
+    "store_connections": ["0", "1001", "1.5", "many"],
     "port": ["-1", "65536", "1.5", "0x10", "5_0", "http", "9" * 5000],
     "open": ["maybe", "2"],
     "workers": ["0", "257", "1.0"],

@@ -476,7 +476,7 @@ def test_commits_are_synced(tmp_path: Path) -> None:
     """The writing connection syncs each commit to the disk (which kill -9 can't show)."""
 
     async def settings() -> tuple[Any, Any]:
-        store = await SQLiteStore.open(str(tmp_path / "hello.db"), timeout=5)
+        store = await SQLiteStore.open(f"sqlite:///{tmp_path / 'hello.db'}", timeout=5)
         try:
             connection = store._writer._connection
             return (

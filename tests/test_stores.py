@@ -21,10 +21,8 @@ from tests.names import SCRIPTS
 
 pytestmark = pytest.mark.anyio
 
-# The URL of an empty store, for a folder of the test's own.
-STORES: dict[str, Callable[[Path], str]] = {
-    "sqlite": lambda folder: f"sqlite:///{folder / 'hello.db'}",
-}
+# Each names the fixture that gives the URL of an empty store.
+STORES = ["sqlite"]
 BORN = date(1990, 4, 23)
 EVERYONE = [("01-01", "12-31")]
 LIMITS = [1, 2, 3, 7, 10, 11, 1000]
@@ -38,10 +36,10 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}
 
 
-@pytest.fixture(params=STORES.values(), ids=list(STORES))
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture(params=STORES)
+def url(request: pytest.FixtureRequest) -> str:
     """Return the URL of a store that is empty."""
-    return cast("Callable[[Path], str]", request.param)(tmp_path)
+    return str(request.getfixturevalue(f"{request.param}_url"))
 
 
 @pytest.fixture

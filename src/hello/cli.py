@@ -13,7 +13,7 @@ from typing import Annotated, TextIO
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from hello import __version__, birthday
+from hello import __version__, birthday, stores
 from hello.completion import add_completion
 from hello.files import STANDARD, discard_output, flush_output, reading, writing
 from hello.rows import UnreadableError
@@ -35,6 +35,7 @@ from hello.usage import UsageError, explain
 BAD_ROWS_SHOWN = 20
 BETWEEN_BATCHES = 0.005  # seconds in which a service on the same store gets its turn
 IMPORT_TIMEOUT = 60.0  # seconds, at least: nobody waits for the answer
+MIGRATE_TIMEOUT = 60.0  # seconds, at least
 PAGE = 1000
 
 app = App(
@@ -232,6 +233,18 @@ def export(
     return 0
 
 
+@app.command(usage="hello migrate [OPTIONS]")
+def migrate(*, settings: StoreSettings = StoreSettings()) -> int:
+    """Make the store's schema, or bring it up to what this version needs.
+
+    Doing it again changes nothing, and several may do it at once. A schema that is newer than this
+    version is left alone, and the exit status is 2.
+    """
+    _warn_of_variables()
+    say(asyncio.run(stores.migrate(settings.store, timeout=max(settings.store_timeout, MIGRATE_TIMEOUT))))
+    return 0
+
+
 @app.command(usage="hello birthdays [OPTIONS]")
 def birthdays(
     *,
@@ -274,7 +287,7 @@ def _warn_of_variables() -> None:
 
 
 async def _check_store(settings: Settings) -> None:
-    store = await open_store(settings.store, timeout=settings.store_timeout)
+    store = await open_store(settings.store, timeout=settings.store_timeout, patient=True)
     await store.close()
 
 

@@ -72,7 +72,12 @@ async def _serve(
     settings: Settings, bound: socket.socket, supervised: bool, on_listening: Callable[[], None]
 ) -> None:
     metrics = Metrics(settings.commit, shared=supervised)
-    store = await open_store(settings.store, timeout=settings.store_timeout)
+    store = await open_store(
+        settings.store,
+        timeout=settings.store_timeout,
+        patient=True,
+        connections=settings.store_connections,
+    )
     try:
         application = create_app(settings, store, metrics=metrics)
         outermost = traced(application, os.environ)

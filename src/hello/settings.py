@@ -78,6 +78,15 @@ class StoreSettings:
             help="Seconds until a store that does not answer makes a 503.",
         ),
     ] = 2.0
+    store_connections: Annotated[
+        WholeNumber,
+        Parameter(
+            env_var="HELLO_STORE_CONNECTIONS",
+            group=STORE,
+            validator=Within(1, 1000),
+            help="Most connections to the store's server, a process; a file needs none.",
+        ),
+    ] = 10
     config: Annotated[
         Path | None,
         Parameter(

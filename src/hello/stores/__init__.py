@@ -1,37 +1,80 @@
 """Where people are kept: one module an engine, loaded when its URL is opened."""
 
-from hello.stores.base import Entry, Page, Store, StoreError, StoreUnavailableError
+from importlib import import_module
 
-__all__ = ["Entry", "Page", "Store", "StoreError", "StoreUnavailableError", "check_url", "open_store"]
+from hello.stores.base import Engine, Entry, Page, Store, StoreError, StoreUnavailableError
 
-SCHEMES = ("sqlite",)
+__all__ = [
+    "Entry",
+    "Page",
+    "Store",
+    "StoreError",
+    "StoreUnavailableError",
+    "check_url",
+    "migrate",
+    "open_store",
+]
+
+ENGINES = {  # the scheme of a URL, and the class that opens it
+    "sqlite": ("hello.stores.sqlite", "SQLiteStore"),
+}
 
 
 def check_url(url: str) -> None:
-    """Raise ValueError where `open_store` would not know the URL; nothing is opened."""
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in SCHEMES:
-        raise ValueError(
-            f"This version keeps people in {' or '.join(SCHEMES)}: "
-            "give sqlite:///hello.db for a file in this folder, or sqlite:////var/lib/hello.db."
-        )
-    if not rest.startswith("/") or rest in {"/", "/:memory:"} or "?" in rest:
-        raise ValueError("A SQLite URL is sqlite:/// and the path of a file: sqlite:///hello.db.")
+    """Raise ValueError where `open_store` would not know the URL; nothing is opened.
+
+    The message holds nothing of the URL: there may be a password in it.
+    """
+    _engine(url).check_url(url)
 
 
-async def open_store(url: str, *, timeout: float, create: bool = True) -> Store:  # noqa: ASYNC109 - of each operation to come
+async def open_store(
+    url: str,
+    *,
+    timeout: float,  # noqa: ASYNC109 - of each operation to come
+    create: bool = True,
+    patient: bool = False,
+    connections: int = 10,
+) -> Store:
     """Open the store that the URL names.
 
     Args:
-        url: `sqlite:///relative/path` or `sqlite:////absolute/path`.
+        url: see `ENGINES`.
         timeout: seconds after which an operation gives up.
-        create: make the database if it is missing.
+        create: make the database if it is missing, where that is no more than a file.
+        patient: open the store also while its server can't be reached; operations fail until it can.
+        connections: most that are open at once, where the engine has such.
 
     Raises:
         ValueError: no such kind of URL.
         StoreError: the database can't be used; the message says why.
     """
-    check_url(url)
-    from hello.stores.sqlite import SQLiteStore
+    engine = _engine(url)
+    engine.check_url(url)
+    return await engine.open(url, timeout=timeout, create=create, patient=patient, connections=connections)
 
-    return await SQLiteStore.open(url.removeprefix("sqlite:///"), timeout=timeout, create=create)
+
+async def migrate(url: str, *, timeout: float) -> str:  # noqa: ASYNC109 - of each step
+    """Make the schema, or bring it up to what this version needs; return what was done, in words.
+
+    Doing it again changes nothing, and several may do it at once.
+
+    Raises:
+        ValueError: no such kind of URL.
+        StoreError: the schema is newer than this version, or the database can't be used.
+    """
+    engine = _engine(url)
+    engine.check_url(url)
+    return await engine.migrate(url, timeout=timeout)
+
+
+def _engine(url: str) -> type[Engine]:
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in ENGINES:
+        raise ValueError(
+            f"This version keeps people in {' or '.join(ENGINES)}: "
+            "give sqlite:///hello.db for a file in this folder, or sqlite:////var/lib/hello.db."
+        )
+    module, name = ENGINES[scheme]
+    engine: type[Engine] = getattr(import_module(module), name)
+    return engine

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import date
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from hello.birthday import Person
 
@@ -83,3 +83,30 @@ class Store(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Finish the writes that were taken, then let go of the store."""
+
+
+class Engine(Store):
+    """A store that a URL opens."""
+
+    @classmethod
+    @abstractmethod
+    def check_url(cls, url: str) -> None:
+        """Raise ValueError where the URL has the scheme of this engine and is still none of its own."""
+
+    @classmethod
+    @abstractmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        timeout: float,  # noqa: ASYNC109 - of each operation to come
+        create: bool,
+        patient: bool,
+        connections: int,
+    ) -> Self:
+        """Open it; see `hello.stores.open_store`."""
+
+    @classmethod
+    @abstractmethod
+    async def migrate(cls, url: str, *, timeout: float) -> str:  # noqa: ASYNC109 - of each step
+        """Make or upgrade the schema; see `hello.stores.migrate`."""

@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from hello.birthday import Person
-from hello.stores.base import Entry, Page, Store, StoreError, StoreUnavailableError
+from hello.stores.base import Engine, Entry, Page, StoreError, StoreUnavailableError
 from hello.stores.sqlite_writer import RETRY_SECONDS, Write, Writer
 from hello.timeouts import SharedTimeout
 
 logger = logging.getLogger("hello.stores")
 
+SCHEME = "sqlite://"
 APPLICATION_ID = 0x68656C6F  # "helo", in the file's header: tells our files from others
 SCHEMA_VERSION = 1
 OLDEST_SQLITE = (3, 35, 0)  # RETURNING
@@ -53,7 +54,7 @@ _BIRTHDAYS = """
 """
 
 
-class SQLiteStore(Store):
+class SQLiteStore(Engine):
     """See `Store`. Open it with `SQLiteStore.open`, in the event loop that will use it."""
 
     def __init__(self, reader: sqlite3.Connection, writer: Writer, timeout: float) -> None:
@@ -64,12 +65,27 @@ class SQLiteStore(Store):
         self._snapshot = False
 
     @classmethod
-    async def open(cls, path: str, *, timeout: float, create: bool = True) -> "SQLiteStore":  # noqa: ASYNC109 - of each operation
-        """Open the file, and make or upgrade its schema.
+    def check_url(cls, url: str) -> None:
+        path = url.removeprefix(SCHEME)
+        if not path.startswith("/") or path in {"/", "/:memory:"} or "?" in path:
+            raise ValueError("A SQLite URL is sqlite:/// and the path of a file: sqlite:///hello.db.")
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        timeout: float,  # noqa: ASYNC109 - of each operation to come
+        create: bool = True,
+        patient: bool = False,
+        connections: int = 2,
+    ) -> "SQLiteStore":
+        """Open the file, and make or upgrade its schema: a file needs no other preparation.
 
         Raises:
             StoreError: missing without `create`, not ours, newer, corrupt, read-only, on a full disk.
         """
+        path = url.removeprefix(SCHEME + "/")
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             raise StoreError(f"SQLite 3.35 or newer is needed; this Python has {sqlite3.sqlite_version}.")
         _prepare_path(Path(path), create)
@@ -88,6 +104,12 @@ class SQLiteStore(Store):
         reader.execute("PRAGMA busy_timeout = 100")  # it would hold up the loop; reads hardly ever wait
         writing.execute("PRAGMA busy_timeout = 0")  # the writer thread has its own, fairer wait
         return cls(reader, Writer(writing, lambda error: _explain(error, path)), timeout)
+
+    @classmethod
+    async def migrate(cls, url: str, *, timeout: float) -> str:  # noqa: ASYNC109 - as `open` has it
+        store = await cls.open(url, timeout=timeout)
+        await store.close()
+        return f"the schema is version {SCHEMA_VERSION}; a SQLite file gets it whenever it is opened"
 
     async def get(self, key: str) -> Person | None:
         rows = self._read(_GET, (key,))
