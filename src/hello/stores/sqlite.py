@@ -89,18 +89,18 @@ class SQLiteStore(Engine):
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             raise StoreError(f"SQLite 3.35 or newer is needed; this Python has {sqlite3.sqlite_version}.")
         _prepare_path(Path(path), create)
-        connections: list[sqlite3.Connection] = []
+        opened: list[sqlite3.Connection] = []
         try:
             for _ in range(2):
-                connections.append(_connect(path, timeout))
-                _patiently(timeout, connections[-1], path)
+                opened.append(_connect(path, timeout))
+                _patiently(timeout, opened[-1], path)
         except (sqlite3.Error, StoreError) as error:
-            for connection in connections:
+            for connection in opened:
                 connection.close()
             if isinstance(error, StoreError):
                 raise
             raise StoreError(_explain(error, path)) from error
-        reader, writing = connections
+        reader, writing = opened
         reader.execute("PRAGMA busy_timeout = 100")  # it would hold up the loop; reads hardly ever wait
         writing.execute("PRAGMA busy_timeout = 0")  # the writer thread has its own, fairer wait
         return cls(reader, Writer(writing, lambda error: _explain(error, path)), timeout)
