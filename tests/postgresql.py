@@ -49,7 +49,7 @@ class Cluster:
                    "--auth-local=trust", "--auth-host=scram-sha-256")  # fmt: skip
 
     def start(self) -> "Cluster":
-        """Start it, and wait until it answers."""
+        """Start it, and wait until it answers. It ends with the thread that calls this."""
         self.launch()
         until(self.answers, "PostgreSQL to start")
         return self

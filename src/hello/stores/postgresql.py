@@ -125,6 +125,8 @@ class PostgreSQLStore(Engine):
     async def get_many(self, keys: Sequence[str]) -> Sequence[Person | None]:
         if len(keys) == 1:
             return [await self.get(keys[0])]
+        if not keys:
+            return []
         encoded = [key.encode() for key in keys]
         rows = await self._run(Connection.fetch, _GET_MANY, encoded)
         found = {key: Person(username, born) for key, username, born in rows}
@@ -242,19 +244,29 @@ class PostgreSQLStore(Engine):
                 return result
 
     async def _connect(self) -> Connection:
-        connection = None
         try:
             async with asyncio.timeout(self._timeout):
-                connection = await _connect(self._url, self._timeout)
-                if not self._checked:
-                    await postgresql_schema.check(connection)
-                    self._checked = True
-        except BaseException as error:
-            if connection is not None:
-                connection.terminate()
-            if isinstance(error, StoreError) or not isinstance(error, Exception):
-                raise
+                try:
+                    return await self._connect_checked()
+                except (asyncpg.PostgresConnectionError, ConnectionResetError):
+                    # Broken off, and not refused: the server may have been restarted just then.
+                    return await self._connect_checked()
+        except (
+            OSError,
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+        ) as error:  # TimeoutError is an OSError
             raise _translated(self._server, error) from error
+
+    async def _connect_checked(self) -> Connection:
+        connection = await _connect(self._url, self._timeout)
+        if not self._checked:
+            try:
+                await postgresql_schema.check(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+            self._checked = True
         return connection
 
 

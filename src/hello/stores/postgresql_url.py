@@ -113,6 +113,8 @@ def explain(error: BaseException) -> str:
             return "it takes no more connections (max_connections)"
         case asyncpg.ReadOnlySQLTransactionError():
             return "it is read-only, a standby perhaps"
+        case asyncpg.PostgresConnectionError() | ConnectionResetError() | asyncpg.AdminShutdownError():
+            return "the connection broke; it was stopped, perhaps"
         case asyncpg.UndefinedTableError():
             return "the schema is missing; run `hello migrate`"
         case asyncpg.QueryCanceledError():
