@@ -1,4 +1,4 @@
-"""PostgreSQL: its schema, how it is reached, and what an operation costs. Failures have a file of their own."""
+"""PostgreSQL: its schema, how it is reached, what an operation costs. Failures have a file of their own."""
 
 import asyncio
 import os
@@ -172,12 +172,13 @@ async def test_lists_use_the_indexes(cluster: Cluster, postgresql_url: str) -> N
     cluster.sql("ANALYZE people", database)
     connection = await asyncpg.connect(postgresql_url)
     try:
-        for statement, arguments, index in [
+        explained: list[tuple[str, list[object], str]] = [
             (module._GET, [b"zoe"], "people_pkey"),
             (module._GET_MANY, [[b"zoe", b"adam"]], "people_pkey"),
             (module._PEOPLE, [b"b", 100], "people_pkey"),
             (module._BIRTHDAYS, [423, b"b", 430, 100], "people_birthday"),
-        ]:
+        ]
+        for statement, arguments, index in explained:
             rows = await connection.fetch(f"EXPLAIN {statement}", *arguments)
             plan = "\n".join(row[0] for row in rows)
             assert index in plan
@@ -250,8 +251,7 @@ async def test_a_password_has_several_sources(
         monkeypatch.setenv("PGPASSWORD", PASSWORD)
     if source in {"passfile", "home"}:
         file = tmp_path / ("mine" if source == "passfile" else ".pgpass")
-        escaped = PASSWORD.replace(":", r"\:")
-        file.write_text(f"*:*:*:other:wrong\n127.0.0.1:{cluster.port}:{database}:hello:{escaped}\n")
+        file.write_text(f"*:*:*:other:wrong\n127.0.0.1:{cluster.port}:{database}:hello:{PASSWORD}\n")
         file.chmod(0o600)
         url += f"?passfile={file}" if source == "passfile" else ""
     async with opened(url) as store:
@@ -276,18 +276,18 @@ async def test_what_the_server_refuses_is_said_at_once(cluster: Cluster, postgre
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a certificate authority, a certificate for `localhost`, and another authority."""
     openssl, folder = need("openssl"), tmp_path_factory.mktemp("tls")
+    new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+
+    def run(*arguments: str) -> None:
+        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
+
     for name in ("ca", "other"):
-        subprocess.run([openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                        "-keyout", f"{name}.key", "-out", f"{name}.pem", "-days", "2", "-subj", f"/CN={name}",
-                        "-addext", "keyUsage=keyCertSign"],
-                       cwd=folder, check=True, capture_output=True)  # fmt: skip
-    subprocess.run([openssl, "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                    "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost"],
-                   cwd=folder, check=True, capture_output=True)  # fmt: skip
+        run("req", "-x509", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-days", "2",
+            "-subj", f"/CN={name}", "-addext", "keyUsage=keyCertSign")  # fmt: skip
+    run("req", *new_key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost")
     (folder / "names").write_text("subjectAltName=DNS:localhost\n")
-    subprocess.run([openssl, "x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-days", "2",
-                    "-CAcreateserial", "-extfile", "names", "-out", "server.pem"],
-                   cwd=folder, check=True, capture_output=True)  # fmt: skip
+    run("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-days", "2",
+        "-CAcreateserial", "-extfile", "names", "-out", "server.pem")  # fmt: skip
     return folder
 
 
@@ -371,14 +371,12 @@ async def test_a_dump_restores(
     async with opened(postgresql_url) as store:
         await store.put_many(everyone)
     dump, restored = tmp_path / "hello.dump", cluster.url(new_database())
-    subprocess.run(
-        [cluster.tool("pg_dump"), "--format=custom", f"--file={dump}", f"--dbname={postgresql_url}"],
-        check=True,
-    )
-    subprocess.run(
-        [cluster.tool("pg_restore"), "--no-owner", "--exit-on-error", f"--dbname={restored}", dump],
-        check=True,
-    )
+    for tool, *arguments in [
+        ("pg_dump", "--format=custom", f"--file={dump}", f"--dbname={postgresql_url}"),
+        ("pg_restore", "--no-owner", "--exit-on-error", f"--dbname={restored}", str(dump)),
+    ]:
+        process = await asyncio.create_subprocess_exec(cluster.tool(tool), *arguments)
+        assert await process.wait() == 0
     assert await migrate(restored, timeout=30) == "the schema is at version 1 already"
     async with opened(restored) as store:
         assert set((await store.people(1000)).people) == {Person(e.username, e.born) for e in everyone}
