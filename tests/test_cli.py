@@ -116,7 +116,7 @@ def test_the_version_is_told(tmp_path: Path) -> None:
     [
         (("serv",), 'Did you mean "serve"?'),
         (("serve", "--prot", "1"), "Did you mean --port?"),
-        (("serve", "--store", "postgresql://x"), "sqlite:///hello.db"),
+        (("serve", "--store", "redis://x"), "sqlite:///hello.db"),
         (("serve", "--timezone", "Mars"), "Europe/Berlin"),
         (("serve", "--host", "0.0.0.0"), "--open"),
         (("export",), "There is no database at hello.db; `hello import`"),
@@ -140,7 +140,7 @@ def test_what_is_wrong_is_said(arguments: tuple[str, ...], says: str, tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "says", "reads_on"),
     [
-        ("help", "Available commands: serve, import, export, birthdays", "hello --help"),
+        ("help", "Available commands: serve, import, export, migrate, birthdays", "hello --help"),
         ("--port 1", "Name a command first", "hello --help"),
         ("serve --port", "--port needs a value", "hello serve --help"),
         (
