@@ -16,6 +16,7 @@ __all__ = [
 ]
 
 ENGINES = {  # the scheme of a URL, and the class that opens it
+    "dynamodb": ("hello.stores.dynamodb", "DynamoDBStore"),
     "sqlite": ("hello.stores.sqlite", "SQLiteStore"),
 }
 
@@ -73,7 +74,7 @@ def _engine(url: str) -> type[Engine]:
     if not separator or scheme not in ENGINES:
         raise ValueError(
             f"This version keeps people in {' or '.join(ENGINES)}: "
-            "give sqlite:///hello.db for a file in this folder, or sqlite:////var/lib/hello.db."
+            "give sqlite:///hello.db for a file in this folder, or dynamodb://eu-central-1/hello for a table."
         )
     module, name = ENGINES[scheme]
     engine: type[Engine] = getattr(import_module(module), name)
