@@ -108,7 +108,7 @@ class DynamoDBStore(Engine):
         return [found.get(key) for key in keys]
 
     async def people(self, limit: int, after: str | None = None) -> Page:
-        start = {"ExclusiveStartKey": _key(after)} if after else {}
+        start: dict[str, Any] = {"ExclusiveStartKey": _key(after)} if after else {}
         items: list[Any] = []
         while len(items) <= limit:
             page = await self._call("Scan", Limit=limit + 2 - len(items), ConsistentRead=True, **start)
