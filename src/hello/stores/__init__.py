@@ -16,8 +16,9 @@ __all__ = [
 ]
 
 ENGINES = {  # the scheme of a URL, and the class that opens it
-    "dynamodb": ("hello.stores.dynamodb", "DynamoDBStore"),
     "sqlite": ("hello.stores.sqlite", "SQLiteStore"),
+    "postgresql": ("hello.stores.postgresql", "PostgreSQLStore"),
+    "dynamodb": ("hello.stores.dynamodb", "DynamoDBStore"),
 }
 
 
@@ -73,8 +74,9 @@ def _engine(url: str) -> type[Engine]:
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in ENGINES:
         raise ValueError(
-            f"This version keeps people in {' or '.join(ENGINES)}: "
-            "give sqlite:///hello.db for a file in this folder, or dynamodb://eu-central-1/hello for a table."
+            "Give sqlite:///hello.db for a file in this folder, sqlite:////var/lib/hello.db for another,"
+            " postgresql://user@db.example:5432/hello for a server, or dynamodb://eu-central-1/hello"
+            " for a table."
         )
     module, name = ENGINES[scheme]
     engine: type[Engine] = getattr(import_module(module), name)
