@@ -66,7 +66,10 @@ class StoreSettings:
             env_var="HELLO_STORE",
             group=STORE,
             validator=_check_store,
-            help="Where people are kept: sqlite:///relative.db or sqlite:////absolute.db.",
+            help=(
+                "Where people are kept: sqlite:///relative.db, sqlite:////absolute.db,"
+                " postgresql://user@host/database or dynamodb://region/table."
+            ),
         ),
     ] = "sqlite:///hello.db"
     store_timeout: Annotated[
