@@ -8,6 +8,8 @@ import pytest
 
 from tests.support import Service
 
+pytest_plugins = ["tests.postgresql"]
+
 Serve = Callable[..., Service]
 
 hypothesis.settings.register_profile("hello", deadline=None)  # a busy machine is no failure

@@ -13,7 +13,7 @@ import pytest
 from cyclopts import CycloptsError
 
 from hello.cli import app
-from hello.settings import PREFIX, Settings, effective
+from hello.settings import PREFIX, Settings, effective, without_passwords
 from hello.sources import unknown_variables
 from hello.usage import explain
 from tests.support import hello
@@ -167,7 +167,9 @@ REFUSED = {
         "sqlite://hello.db",
         "sqlite:///",
         "sqlite:///:memory:",
-        "postgresql://u:secret@x/y",
+        "postgresql://u:secret@x:port/y",
+        "postgresql://u:secret@x/y?sslmode=on",
+        "postgresql://u@x/y?pasword=secret",
     ],
     "store_timeout": ["0", "-1", "60.1", "nan", "inf", "soon"],
     "timezone": ["Mars", "europe/berlin", "../UTC", "UTC ", "posixrules"],
@@ -269,6 +271,27 @@ def test_the_effective_settings_are_all_that_are_set(tmp_path: Path) -> None:
         "config": os.devnull,
     }
     assert json.loads(json.dumps(told)) == told
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql://u:secret@x:5432/y?sslmode=require", "postgresql://u:***@x:5432/y?sslmode=require"),
+        ("postgresql://u:secret:%40@/y?host=/run", "postgresql://u:***@/y?host=/run"),
+        ("postgresql://:secret@x", "postgresql://:***@x"),
+        ("postgresql://u@x/y?password=secret&user=v", "postgresql://u@x/y?password=***&user=v"),
+        (
+            "postgresql://u@x/y?sslmode=require&sslpassword=secret",
+            "postgresql://u@x/y?sslmode=require&sslpassword=***",
+        ),
+        ("postgresql://u@x:5432/y", "postgresql://u@x:5432/y"),
+        ("sqlite:////var/lib/a:b@c.db", "sqlite:////var/lib/a:b@c.db"),
+    ],
+)
+def test_passwords_are_not_told(url: str, told: str) -> None:
+    """Of a store's URL all is logged but its passwords."""
+    assert without_passwords(url) == told
+    assert effective(read("--store", url))["store"] == told
 
 
 def test_unknown_variables_are_warned_of() -> None:

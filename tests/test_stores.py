@@ -22,7 +22,7 @@ from tests.names import SCRIPTS
 pytestmark = pytest.mark.anyio
 
 # Each names the fixture that gives the URL of an empty store.
-STORES = ["sqlite"]
+STORES = ["sqlite", "postgresql"]
 BORN = date(1990, 4, 23)
 EVERYONE = [("01-01", "12-31")]
 LIMITS = [1, 2, 3, 7, 10, 11, 1000]
@@ -540,24 +540,39 @@ async def test_closing_finishes_the_writes_that_were_taken(url: str) -> None:
         "sqlite:///hello.db?mode=ro",
         "SQLITE:///hello.db",
         "mysql://localhost/hello",
+        "postgresql:///hello?sslmode=sometimes",
+        "postgresql://u:secret@localhost:port/hello",
     ],
 )
 async def test_a_url_of_no_store_is_refused(url: str) -> None:
-    """A URL that names no store is an error that shows one that does; nothing is opened."""
-    with pytest.raises(ValueError, match=r"sqlite:///hello\.db"):
+    """A URL that names no store is an error that shows one that does; nothing is opened or repeated."""
+    with pytest.raises(ValueError, match=r"sqlite:///hello\.db|postgresql://user@") as refused:
         check_url(url)
-    with pytest.raises(ValueError, match=r"sqlite:///hello\.db"):
+    assert "secret" not in str(refused.value)
+    with pytest.raises(ValueError, match=r"sqlite:///hello\.db|postgresql://user@"):
         await open_store(url, timeout=1)
 
 
-@pytest.mark.parametrize("url", ["sqlite:///hello.db", "sqlite:////var/lib/hello/hello.db"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///hello.db",
+        "sqlite:////var/lib/hello/hello.db",
+        "postgresql://",
+        "postgresql:///hello",
+        "postgresql://zoe@/hello?host=/run/postgresql&port=5433",
+        "postgresql://zo%C3%AB:s%40crt%2F@[::1]:5432/hello",
+        "postgresql://zoe@one.example:5432,two.example/hello?target_session_attrs=read-write",
+        "postgresql://db.example/hello?sslmode=verify-full&sslrootcert=/etc/ca.pem&options=-csearch_path%3Dx",
+    ],
+)
 async def test_a_url_of_a_store_is_taken(url: str) -> None:
-    """Paths may be relative or absolute."""
+    """Paths may be relative or absolute; a server's parts may be left out."""
     check_url(url)
 
 
-async def test_a_missing_store_is_not_made_for_reading(url: str, tmp_path: Path) -> None:
-    """With create=False a store that is not there is an error, and is not there afterwards."""
+async def test_a_missing_file_is_not_made_for_reading(sqlite_url: str, tmp_path: Path) -> None:
+    """With create=False a file that is not there is an error, and is not there afterwards."""
     with pytest.raises(StoreError):
-        await open_store(url, timeout=1, create=False)
+        await open_store(sqlite_url, timeout=1, create=False)
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - pathlib's would not do in a coroutine

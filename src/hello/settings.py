@@ -66,7 +66,8 @@ class StoreSettings:
             env_var="HELLO_STORE",
             group=STORE,
             validator=_check_store,
-            help="Where people are kept: sqlite:///relative.db or sqlite:////absolute.db.",
+            help="Where people are kept: sqlite:///relative.db, sqlite:////absolute.db,"
+            " or postgresql://user@host/database.",
         ),
     ] = "sqlite:///hello.db"
     store_timeout: Annotated[
@@ -246,9 +247,16 @@ def _is_loopback(host: str) -> bool:
 
 
 def effective(settings: StoreSettings) -> dict[str, Any]:
-    """Return the settings as logged at the start. None of today's is a secret."""
-    return {
+    """Return the settings as logged at the start, without the passwords in the store's URL."""
+    told = {
         name: str(value) if isinstance(value, Path) else value
         for name in (field.name for field in fields(settings))
         if (value := getattr(settings, name)) is not None
     }
+    return {**told, "store": without_passwords(settings.store)}
+
+
+def without_passwords(url: str) -> str:
+    """Return the URL with *** for each password: `user:password@`, and parameters that end in "password"."""
+    url = re.sub(r"^([^:/?#]+://[^:/?#@]*):[^/?#]*@", r"\1:***@", url)
+    return re.sub(r"(?i)([?&][^=&]*password)=[^&]*", r"\1=***", url)

@@ -17,6 +17,7 @@ __all__ = [
 
 ENGINES = {  # the scheme of a URL, and the class that opens it
     "sqlite": ("hello.stores.sqlite", "SQLiteStore"),
+    "postgresql": ("hello.stores.postgresql", "PostgreSQLStore"),
 }
 
 
@@ -72,8 +73,8 @@ def _engine(url: str) -> type[Engine]:
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in ENGINES:
         raise ValueError(
-            f"This version keeps people in {' or '.join(ENGINES)}: "
-            "give sqlite:///hello.db for a file in this folder, or sqlite:////var/lib/hello.db."
+            "Give sqlite:///hello.db for a file in this folder, sqlite:////var/lib/hello.db for another,"
+            " or postgresql://user@db.example:5432/hello for a server."
         )
     module, name = ENGINES[scheme]
     engine: type[Engine] = getattr(import_module(module), name)
