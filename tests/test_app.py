@@ -400,7 +400,9 @@ class FailingStore(Store):
 class TornStore(FailingStore):
     """A store that fails after the first page of people."""
 
-    async def people(self, limit: int, after: str | None = None) -> Page:
+    async def birthdays(
+        self, ranges: Sequence[tuple[str, str]], limit: int, after: str | None = None
+    ) -> Page:
         if after is not None:
             raise self.error
         return Page([Person("Zoe", date(1990, 4, 23))] * limit, "z")

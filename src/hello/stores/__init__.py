@@ -18,6 +18,7 @@ __all__ = [
 ENGINES = {  # the scheme of a URL, and the class that opens it
     "sqlite": ("hello.stores.sqlite", "SQLiteStore"),
     "postgresql": ("hello.stores.postgresql", "PostgreSQLStore"),
+    "dynamodb": ("hello.stores.dynamodb", "DynamoDBStore"),
 }
 
 
@@ -74,7 +75,7 @@ def _engine(url: str) -> type[Engine]:
     if not separator or scheme not in ENGINES:
         raise ValueError(
             "Give sqlite:///hello.db for a file in this folder, sqlite:////var/lib/hello.db for another,"
-            " or postgresql://user@db.example:5432/hello for a server."
+            " postgresql://user@db.example:5432/hello for a server, or dynamodb://eu-central-1/hello for a table."
         )
     module, name = ENGINES[scheme]
     engine: type[Engine] = getattr(import_module(module), name)
