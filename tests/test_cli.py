@@ -119,7 +119,7 @@ def test_the_version_is_told(tmp_path: Path) -> None:
     [
         (("serv",), 'Did you mean "serve"?'),
         (("serve", "--prot", "1"), "Did you mean --port?"),
-        (("serve", "--store", "postgresql://x"), "sqlite:///hello.db"),
+        (("serve", "--store", "redis://x"), "sqlite:///hello.db"),
         (("serve", "--timezone", "Mars"), "Europe/Berlin"),
         (("serve", "--host", "0.0.0.0"), "--open"),
         (("export",), "There is no database at hello.db; `hello import`"),

@@ -29,7 +29,16 @@ from hello.settings import (
 )
 from hello.sources import ignore_empty_variables, read_toml, unknown_variables
 from hello.stores import Store, StoreError, open_store
-from hello.terminal import INTERRUPTED, complain, in_words, interrupt_noted, interruptible, say, show_progress
+from hello.terminal import (
+    INTERRUPTED,
+    complain,
+    hide_progress,
+    in_words,
+    interrupt_noted,
+    interruptible,
+    say,
+    show_progress,
+)
 from hello.transfer import BadRow, Format, Staged, TemporaryFileError, dump, load, stage, survey
 from hello.usage import UsageError, explain
 
