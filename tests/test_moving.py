@@ -77,6 +77,31 @@ def test_everyone_is_moved(urls: Sequence[str], run: Run, tmp_path: Path) -> Non
     assert changed != f"{figures}\n", "one letter is spelled in another way"
 
 
+def test_the_transcript_of_the_documentation_is_true(
+    sqlite_url: str, cluster: Any, new_database: Callable[[], str], run: Run, tmp_path: Path
+) -> None:
+    """Each command of docs/stores.md, run in its order, says what is written below it."""
+    new = cluster.url(new_database())
+    run("import", EXAMPLE, "--store", sqlite_url)
+    [console] = re.findall(
+        r"^```console\n(.*?)^```", (ROOT / "docs" / "stores.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    for command, expected in (step.split("\n", 1) for step in console.split("$ ")[1:]):
+        done = subprocess.run(
+            ["bash", "-c", f"exec 2>&1; {command}"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={
+                "HELLO_STORE": sqlite_url,
+                "NEW_STORE": new,
+                "PATH": f"{HELLO.parent}{os.pathsep}{os.environ['PATH']}",
+            },
+            check=True,
+        )
+        assert done.stdout == expected, command
+
+
 # Migrate
 
 

@@ -23,7 +23,7 @@ class Digest:
 
     def add(self, people: Iterable[tuple[str, date]]) -> None:
         """Take in people: username and date of birth."""
-        hashes = [sha256(f"{username},{born}".encode()).digest() for username, born in people]
+        hashes = [sha256(f"{username},{born.isoformat()}".encode()).digest() for username, born in people]
         self.count += len(hashes)
         self._sum = (self._sum + sum(int.from_bytes(one, "big") for one in hashes)) % _MODULUS
 
