@@ -45,7 +45,7 @@ async def open_store(
         timeout: seconds after which an operation gives up.
         create: make the database if it is missing, where that is no more than a file.
         patient: open the store also while its server can't be reached; operations fail until it can.
-        connections: most that are open at once, where the engine has such.
+        connections: most that are open at once, where the engine has such; DynamoDB takes at least 32.
 
     Raises:
         ValueError: no such kind of URL.
@@ -75,7 +75,8 @@ def _engine(url: str) -> type[Engine]:
     if not separator or scheme not in ENGINES:
         raise ValueError(
             "Give sqlite:///hello.db for a file in this folder, sqlite:////var/lib/hello.db for another,"
-            " postgresql://user@db.example:5432/hello for a server, or dynamodb://eu-central-1/hello for a table."
+            " postgresql://user@db.example:5432/hello for a server, or dynamodb://eu-central-1/hello"
+            " for a table."
         )
     module, name = ENGINES[scheme]
     engine: type[Engine] = getattr(import_module(module), name)
