@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from hello.stores import migrate
 from tests.support import ROOT, missing, until
 
 MOTO = ROOT / ".venv-emulators" / "bin" / "moto_server"
@@ -59,5 +58,7 @@ def moto_url(moto_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     url = f"dynamodb://us-east-1/test-{uuid.uuid4().hex}"
+    from hello.stores import migrate  # later: tests/e2e needs nothing of hello
+
     asyncio.run(migrate(url, timeout=30))
     return url

@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 import pytest
 
-from hello.stores import migrate
 from tests.support import missing, need, until
 
 PASSWORD = "s3cret%/@:word"
@@ -156,6 +155,8 @@ def cluster() -> Iterator[Cluster]:
     try:
         cluster.add_user()
         cluster.add_database("migrated")
+        from hello.stores import migrate  # later: tests/e2e needs nothing of hello
+
         asyncio.run(migrate(cluster.url("migrated"), timeout=60))
         yield cluster
     finally:

@@ -49,7 +49,8 @@ def in_shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_real_people_go_in_and_come_out(tmp_path: Path) -> None:
     """The example loads, and an export into another store is the same export again."""
     loaded = hello("import", str(ROOT / "examples" / "people.csv"), folder=tmp_path)
-    assert (loaded.returncode, loaded.stderr) == (0, b"loaded 614 people\n")
+    assert loaded.returncode == 0
+    assert re.fullmatch(b"loaded 614 people, digest [0-9a-f]{64}\n", loaded.stderr)
     exported = hello("export", folder=tmp_path)
     assert "AndréCarson,1974-10-16\n".encode() in exported.stdout
     jsonl = hello("export", "--format", "jsonl", folder=tmp_path).stdout
@@ -81,7 +82,7 @@ def test_hello_alone_shows_its_commands(tmp_path: Path) -> None:
     """It is the help, and no error."""
     alone, asked = hello(folder=tmp_path), hello("--help", folder=tmp_path)
     assert (alone.returncode, alone.stdout) == (0, asked.stdout)
-    for command in "serve", "import", "export", "birthdays", "--install-completion":
+    for command in "serve", "import", "export", "digest", "migrate", "birthdays", "--install-completion":
         assert f" {command} " in asked.stdout.decode()
 
 
@@ -90,6 +91,8 @@ def test_hello_alone_shows_its_commands(tmp_path: Path) -> None:
     [
         ("import", ["[FILE]", "--skip-bad", "--store", "HELLO_STORE", "--timezone", "--config"]),
         ("export", ["--format", "csv, jsonl", "--output -o", "--store"]),
+        ("digest", ["--store", "HELLO_STORE", "--store-connections"]),
+        ("migrate", ["--store", "HELLO_STORE", "--store-timeout"]),
         ("birthdays", ["--days", "[default: 30]", "--timezone", "--leap-day", "HELLO_LEAP_DAY"]),
         ("--install-completion", ["--shell", "bash, zsh, fish", "--output -o"]),
     ],
@@ -121,6 +124,7 @@ def test_the_version_is_told(tmp_path: Path) -> None:
         (("serve", "--host", "0.0.0.0"), "--open"),
         (("export",), "There is no database at hello.db; `hello import`"),
         (("birthdays",), "There is no database"),
+        (("digest",), "There is no database"),
         (("import", "missing.csv"), "missing.csv can't be read: No such file"),
         (("import", "."), "can't be read: Is a directory"),
     ],
@@ -140,7 +144,7 @@ def test_what_is_wrong_is_said(arguments: tuple[str, ...], says: str, tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "says", "reads_on"),
     [
-        ("help", "Available commands: serve, import, export, migrate, birthdays", "hello --help"),
+        ("help", "Available commands: serve, import, export, digest, migrate, birthdays", "hello --help"),
         ("--port 1", "Name a command first", "hello --help"),
         ("serve --port", "--port needs a value", "hello serve --help"),
         (
@@ -179,6 +183,7 @@ def test_a_wrong_command_line_is_explained(arguments: str, says: str, reads_on: 
         ("hello import /proc/self/mem", "can't be read to its end"),
         ("hello export >/dev/full", "Standard output can't be written: No space left"),
         ("hello birthdays --days 366 >/dev/full", "Standard output can't be written: No space left"),
+        ("hello digest >/dev/full", "Standard output can't be written: No space left"),
         ("hello export -o /dev/full", "/dev/full can't be written: No space left"),
         ("hello export -o no/people.csv", "no/people.csv can't be written: No such file"),
         ("hello export -o .", "can't be written: Is a directory"),
@@ -235,7 +240,7 @@ def test_an_export_takes_the_place_of_a_file(people: Path) -> None:
     private.write_text("what was there before")
     private.chmod(0o600)
     link.symlink_to(private)
-    assert hello("export", "-o", "link.csv", folder=people).stderr == b"wrote 1 person\n"
+    assert hello("export", "-o", "link.csv", folder=people).stderr.startswith(b"wrote 1 person, ")
     assert link.is_symlink()
     assert private.read_text() == ZOE
     assert private.stat().st_mode & 0o777 == 0o600
@@ -248,7 +253,10 @@ def test_an_export_goes_to_devices_and_pipes(people: Path) -> None:
     assert hello("export", "-o", "/dev/stdout", folder=people).stdout.decode() == ZOE
     os.mkfifo(people / "pipe")
     copied = in_shell("hello export -o pipe & hello import --store sqlite:///copy.db pipe; wait", people)
-    assert sorted(copied.stderr.splitlines()) == ["loaded 1 person", "wrote 1 person"]
+    assert sorted(line.split(",")[0] for line in copied.stderr.splitlines()) == [
+        "loaded 1 person",
+        "wrote 1 person",
+    ]
     assert hello("export", "--store", "sqlite:///copy.db", folder=people).stdout.decode() == ZOE
 
 
@@ -301,13 +309,18 @@ def test_progress_is_shown_on_a_terminal_alone(many: Path, tmp_path: Path) -> No
     for text in f"\rchecked {MANY:,}", "\rloaded 5,000 of 100,500", "\rloaded 100,000 of 100,500":
         assert text in terminal.shown
     last = terminal.shown.rstrip().rpartition("\r")
-    assert last[2] == "loaded 100,500 people"
+    assert last[2].startswith("loaded 100,500 people, digest ")
     assert last[0].endswith(" ")
     with Terminal(HELLO, "export", "-o", "people.csv", folder=tmp_path) as terminal:
         assert terminal.end() == 0
     assert f"\rwrote {MANY:,}" in terminal.shown
     quiet = hello("export", "-o", "people.csv", folder=tmp_path)
-    assert (quiet.stdout, quiet.stderr) == (b"", b"wrote 100,500 people\n")
+    assert quiet.stdout == b""
+    assert re.fullmatch(b"wrote 100,500 people, digest [0-9a-f]{64}\n", quiet.stderr)
+    with Terminal(HELLO, "digest", folder=tmp_path) as terminal:
+        assert terminal.end() == 0
+    assert f"\rread {MANY:,}" in terminal.shown
+    assert terminal.shown.rpartition("\r\n")[0].rpartition("\r")[2] == quiet.stderr.decode()[6:].rstrip()
 
 
 def test_a_bad_row_has_a_line_of_its_own(tmp_path: Path) -> None:
@@ -480,6 +493,7 @@ def test_bash_completes(tmp_path: Path) -> None:
     with Terminal("bash", "-i", folder=tmp_path, environment=environment) as terminal:
         for keys, completed in [
             ("hello ser\t--leap\tf\t", "hello serve --leap-day feb28 "),
+            ("hello mig\t--store-conn\t5 ", "hello migrate --store-connections 5 "),
             ("hello birth\t--timezone Europe/Berl\t", "hello birthdays --timezone Europe/Berlin "),
             ("hello export --format=js\t", "hello export --format=jsonl "),
             (f"{HELLO} imp\tin\tso\t", rf"{HELLO} import in\ here/some\ people.csv "),

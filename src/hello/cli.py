@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from hello import __version__, birthday, stores
 from hello.completion import add_completion
+from hello.digest import Digest
 from hello.files import STANDARD, discard_output, flush_output, reading, writing
 from hello.rows import UnreadableError
 from hello.settings import (
@@ -27,15 +28,23 @@ from hello.settings import (
     effective,
 )
 from hello.sources import ignore_empty_variables, read_toml, unknown_variables
-from hello.stores import StoreError, open_store
-from hello.terminal import INTERRUPTED, complain, in_words, interrupt_noted, interruptible, say, show_progress
-from hello.transfer import BadRow, Format, Staged, TemporaryFileError, dump, load, stage
+from hello.stores import Store, StoreError, open_store
+from hello.terminal import (
+    INTERRUPTED,
+    complain,
+    hide_progress,
+    in_words,
+    interrupt_noted,
+    interruptible,
+    say,
+    show_progress,
+)
+from hello.transfer import BadRow, Format, Staged, TemporaryFileError, dump, load, stage, survey
 from hello.usage import UsageError, explain
 
 BAD_ROWS_SHOWN = 20
 BETWEEN_BATCHES = 0.005  # seconds in which a service on the same store gets its turn
-IMPORT_TIMEOUT = 60.0  # seconds, at least: nobody waits for the answer
-MIGRATE_TIMEOUT = 60.0  # seconds, at least
+LONG_TIMEOUT = 60.0  # seconds, at least, where thousands of people are moved and nobody waits for one
 PAGE = 1000
 
 app = App(
@@ -144,10 +153,10 @@ def import_(
                 1,
             )
         loaded, total = _load(staged, settings), len(staged)
-    if loaded < total:
-        return complain(f"interrupted; {_so_far(loaded, total)}", INTERRUPTED)
-    skipped = f", skipped {in_words(bad.count, 'bad row')}" if bad.count else ""
-    say(f"loaded {in_words(total, 'person')}{skipped}")
+    if loaded.count < total:
+        return complain(f"interrupted; {_so_far(loaded.count, total)}", INTERRUPTED)
+    skipped = f"; skipped {in_words(bad.count, 'bad row')}" if bad.count else ""
+    say(f"loaded {_figures(loaded)}{skipped}")
     return 1 if bad.count else 0
 
 
@@ -167,8 +176,8 @@ class _BadRows:
             say(f"… and {self.count - BAD_ROWS_SHOWN:,} more")
 
 
-def _load(staged: Staged, settings: StoreSettings) -> int:
-    """Load what was staged; return how many, which are not all after Ctrl-C."""
+def _load(staged: Staged, settings: StoreSettings) -> Digest:
+    """Load what was staged; return the digest of those who were, which are not all after Ctrl-C."""
     loaded, total = 0, len(staged)
 
     def count(so_far: int) -> None:
@@ -176,23 +185,22 @@ def _load(staged: Staged, settings: StoreSettings) -> int:
         loaded = so_far
         show_progress(f"loaded {loaded:,} of {total:,}")
 
-    async def work(interrupted: Callable[[], bool]) -> None:
+    async def work(interrupted: Callable[[], bool]) -> Digest:
         async def go_on() -> bool:
             await asyncio.sleep(BETWEEN_BATCHES)
             return not interrupted()
 
-        store = await open_store(settings.store, timeout=max(settings.store_timeout, IMPORT_TIMEOUT))
+        store = await _open(settings, long=True, create=True)
         try:
-            await load(staged, store, count, go_on)
+            return await load(staged, store, count, go_on)
         finally:
             await store.close()
 
     try:
         with interrupt_noted() as interrupted:
-            asyncio.run(work(interrupted))
+            return asyncio.run(work(interrupted))
     except (StoreError, TemporaryFileError) as error:
         raise type(error)(f"{error} {_so_far(loaded, total)}") from error
-    return loaded
 
 
 def _so_far(loaded: int, total: int) -> str:
@@ -216,8 +224,8 @@ def export(
         if output != STANDARD:
             show_progress(f"wrote {count:,}")
 
-    async def work(file: TextIO) -> int:
-        store = await open_store(settings.store, timeout=settings.store_timeout, create=False)
+    async def work(file: TextIO) -> Digest:
+        store = await _open(settings, long=True)
         try:
             return await dump(store, file, form, progress)
         finally:
@@ -225,11 +233,37 @@ def export(
 
     try:
         with interruptible(), writing(output) as file:
-            count = asyncio.run(work(file))
+            written = asyncio.run(work(file))
     except KeyboardInterrupt:
         kept = "the output is not whole" if output == STANDARD else "nothing written"
         return complain(f"interrupted; {kept}.", INTERRUPTED)
-    say(f"wrote {in_words(count, 'person')}")
+    say(f"wrote {_figures(written)}")
+    return 0
+
+
+@app.command(usage="hello digest [OPTIONS]")
+def digest(*, settings: StoreSettings = StoreSettings()) -> int:
+    """Count everyone, and print a digest of them: the same for the same people in any store.
+
+    Usernames count as they are spelled. `hello export` and `hello import` tell the same two of the
+    people that they moved.
+    """
+    _warn_of_variables()
+
+    async def work() -> Digest:
+        store = await _open(settings, long=True)
+        try:
+            return await survey(store, lambda count: show_progress(f"read {count:,}"))
+        finally:
+            await store.close()
+
+    try:
+        with interruptible(), writing(STANDARD) as file:
+            found = asyncio.run(work())
+            hide_progress()
+            print(_figures(found), file=file)
+    except KeyboardInterrupt:
+        return complain("interrupted.", INTERRUPTED)
     return 0
 
 
@@ -241,7 +275,7 @@ def migrate(*, settings: StoreSettings = StoreSettings()) -> int:
     version is left alone, and the exit status is 2.
     """
     _warn_of_variables()
-    say(asyncio.run(stores.migrate(settings.store, timeout=max(settings.store_timeout, MIGRATE_TIMEOUT))))
+    say(asyncio.run(stores.migrate(settings.store, timeout=max(settings.store_timeout, LONG_TIMEOUT))))
     return 0
 
 
@@ -259,7 +293,7 @@ def birthdays(
     ranges = birthday.birthday_ranges(today, days, settings.leap_day)
 
     async def work(file: TextIO) -> int:
-        store = await open_store(settings.store, timeout=settings.store_timeout, create=False)
+        store = await _open(settings)
         count, after = 0, None
         try:
             while True:
@@ -286,9 +320,22 @@ def _warn_of_variables() -> None:
         say(f"hello: {warning}")
 
 
+async def _open(settings: StoreSettings, *, long: bool = False, create: bool = False) -> Store:
+    return await open_store(
+        settings.store,
+        timeout=max(settings.store_timeout, LONG_TIMEOUT) if long else settings.store_timeout,
+        create=create,
+        connections=settings.store_connections,
+    )
+
+
 async def _check_store(settings: Settings) -> None:
-    store = await open_store(settings.store, timeout=settings.store_timeout, patient=True)
+    store = await open_store(settings.store, timeout=settings.store_timeout, patient=True, connections=1)
     await store.close()
+
+
+def _figures(people: Digest) -> str:
+    return f"{in_words(people.count, 'person')}, digest {people}"
 
 
 def _when(days: int) -> str:

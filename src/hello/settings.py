@@ -67,7 +67,7 @@ class StoreSettings:
             group=STORE,
             validator=_check_store,
             help="Where people are kept: sqlite:///relative.db, sqlite:////absolute.db,"
-            " or postgresql://user@host/database.",
+            " postgresql://user@host/database or dynamodb://region/table.",
         ),
     ] = "sqlite:///hello.db"
     store_timeout: Annotated[

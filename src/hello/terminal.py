@@ -13,10 +13,7 @@ _progress = 0  # characters of the line that counts, while it is there
 
 def say(text: str) -> None:
     """Tell the person at the terminal; standard output is for data."""
-    global _progress
-    if _progress:
-        print("\r" + " " * _progress, end="\r", file=sys.stderr)
-        _progress = 0
+    hide_progress()
     print(text, file=sys.stderr, flush=True)
 
 
@@ -32,6 +29,14 @@ def show_progress(text: str) -> None:
     if sys.stderr.isatty():
         print("\r" + text.ljust(_progress), end="", file=sys.stderr, flush=True)
         _progress = len(text)
+
+
+def hide_progress() -> None:
+    """Take the line of `show_progress` away."""
+    global _progress
+    if _progress:
+        print("\r" + " " * _progress, end="\r", file=sys.stderr, flush=True)
+        _progress = 0
 
 
 def in_words(count: int, what: str) -> str:

@@ -7,7 +7,7 @@ changes nothing, also when it comes from a pipe that can't be read again.
 
 import csv
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from itertools import islice
@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, TextIO
 import msgspec
 
 from hello.birthday import InvalidDateError, InvalidUsernameError, Person, parse_date_of_birth, parse_username
+from hello.digest import Digest
 from hello.rows import FIELDS, rows
 from hello.stores import Entry, Store
 
@@ -141,8 +142,8 @@ def stage(file: TextIO, today: date, bad: Callable[[BadRow], None], progress: Pr
 
 async def load(
     staged: Staged, store: Store, progress: Progress, go_on: Callable[[], Awaitable[bool]]
-) -> None:
-    """Store the people staged, in batches.
+) -> Digest:
+    """Store the people staged, in batches; return the digest of those that are stored.
 
     Args:
         staged: people to create or replace.
@@ -150,26 +151,43 @@ async def load(
         progress: called with the number stored so far, after each batch; durable by then.
         go_on: awaited after each batch; False ends the load.
     """
-    count = 0
+    digest = Digest()
     for batch in staged.batches():
         await store.put_many(batch)
-        count += len(batch)
-        progress(count)
+        digest.add((entry.username, entry.born) for entry in batch)
+        progress(digest.count)
         if not await go_on():
-            return
+            break
+    return digest
 
 
-async def dump(store: Store, file: TextIO, form: Format, progress: Progress) -> int:
-    """Write everyone, a page at a time; return how many."""
+async def dump(store: Store, file: TextIO, form: Format, progress: Progress) -> Digest:
+    """Write everyone, a page at a time; return the digest of those written."""
     write = _csv_writer(file) if form == "csv" else _jsonl_writer(file)
-    count, after = 0, None
+    digest = Digest()
+    async for people in _pages(store):
+        write(people)
+        digest.add(people)
+        progress(digest.count)
+    return digest
+
+
+async def survey(store: Store, progress: Progress) -> Digest:
+    """Read everyone, a page at a time; return their digest."""
+    digest = Digest()
+    async for people in _pages(store):
+        digest.add(people)
+        progress(digest.count)
+    return digest
+
+
+async def _pages(store: Store) -> AsyncIterator[Sequence[Person]]:
+    after = None
     while True:
         page = await store.people(LOAD, after)
-        write(page.people)
-        count += len(page.people)
-        progress(count)
+        yield page.people
         if page.next is None:
-            return count
+            return
         after = page.next
 
 

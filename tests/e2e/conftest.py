@@ -1,4 +1,4 @@
-"""The service under test: the one at `--url`, else one started for the run on an empty store."""
+"""The service under test: the one at `--url`, else one on each kind of store, started for the run."""
 
 import os
 import re
@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -17,6 +17,8 @@ import pytest
 from tests.e2e.client import Answer, Client, noon_zone, path_of
 
 LATIN = "abcdefghijklmnopqrstuvwxyz"
+HELLO = Path(sys.executable).with_name("hello")
+STORES = ["sqlite", "postgresql", "moto"]
 START_SECONDS = 30
 EXAMPLE = "1990-04-23"  # the date that errors explain the form with, and that no test sends
 
@@ -25,24 +27,30 @@ Problem = Callable[[Answer, int], str]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--url", help="the service that tests/e2e asks; left out, one is started")
+    parser.addoption("--url", help="the service that tests/e2e asks; left out, some are started")
     parser.addoption("--leap-day", default="feb28", help="the setting of that service: feb28 or mar1")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Ask the service at `--url`, or else one on each kind of store, one after the other."""
+    if "url" in metafunc.fixturenames:
+        given = metafunc.config.getoption("--url", None)
+        metafunc.parametrize("url", [given] if given else STORES, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def url(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the service answers."""
-    given = pytestconfig.getoption("--url", None)
-    if given:
-        yield str(given).rstrip("/")
+    if "://" in request.param:
+        yield str(request.param).rstrip("/")
         return
     folder = tmp_path_factory.mktemp("e2e")
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("HELLO_")}
+    variables |= _store(request, folder)
+    subprocess.run([HELLO, "migrate"], env=variables, cwd=folder, check=True)
     with subprocess.Popen(
-        [Path(sys.executable).with_name("hello"), "serve", "--port", "0", "--log", "json"],
-        env={
-            **{name: value for name, value in os.environ.items() if not name.startswith("HELLO_")},
-            "HELLO_STORE": f"sqlite:///{folder / 'hello.db'}",
-        },
+        [HELLO, "serve", "--port", "0", "--log", "json"],
+        env=variables,
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -64,6 +72,22 @@ def url(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -
             status = process.wait()
     assert status == 0
     assert "Traceback" not in "".join(log)
+
+
+def _store(request: pytest.FixtureRequest, folder: Path) -> dict[str, str]:
+    """Return the variables by which a service finds the store, which is empty and has no schema."""
+    if request.param == "sqlite":
+        return {"HELLO_STORE": f"sqlite:///{folder / 'hello.db'}"}
+    if request.param == "postgresql":
+        cluster: Any = request.getfixturevalue("cluster")
+        cluster.add_database("e2e")
+        return {"HELLO_STORE": cluster.url("e2e")}
+    return {
+        "HELLO_STORE": "dynamodb://us-east-1/e2e",
+        "AWS_ENDPOINT_URL": request.getfixturevalue(f"{request.param}_server"),
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+    }
 
 
 def _follow(stream: IO[str], log: list[str], found: list[str], listening: threading.Event) -> None:
