@@ -85,7 +85,8 @@ class StoreSettings:
             env_var="HELLO_STORE_CONNECTIONS",
             group=STORE,
             validator=Within(1, 1000),
-            help="Most connections to the store's server, a process; a file needs none, DynamoDB gets 32 at least.",
+            help="Most connections to the store's server, a process;"
+            " a file needs none, DynamoDB gets 32 at least.",
         ),
     ] = 10
     config: Annotated[
