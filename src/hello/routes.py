@@ -128,7 +128,8 @@ class Routes:
         Whose birthday is changed while a long feed is read may be missing from it or be in it twice,
         under the one UID; the next reading has them once.
         """
-        first_page = await self._store.birthdays(ALL_YEAR, FEED_PAGE)  # before the first byte, to fail as a 503
+        # Before the first byte, to fail as a 503.
+        first_page = await self._store.birthdays(ALL_YEAR, FEED_PAGE)
         headers = {
             "cache-control": "private, no-cache",
             "content-disposition": 'inline; filename="birthdays.ics"',

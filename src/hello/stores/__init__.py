@@ -75,7 +75,8 @@ def _engine(url: str) -> type[Engine]:
     if not separator or scheme not in ENGINES:
         raise ValueError(
             "Give sqlite:///hello.db for a file in this folder, sqlite:////var/lib/hello.db for another,"
-            " postgresql://user@db.example:5432/hello for a server, or dynamodb://eu-central-1/hello for a table."
+            " postgresql://user@db.example:5432/hello for a server,"
+            " or dynamodb://eu-central-1/hello for a table."
         )
     module, name = ENGINES[scheme]
     engine: type[Engine] = getattr(import_module(module), name)
