@@ -7,7 +7,6 @@ nothing of DynamoDB.
 import json
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from bench.people import write_sample
@@ -24,15 +23,11 @@ TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class Client:
-    """What the rounds of one client showed: seconds of processor time per person that it read."""
+def compare_clients(plan: Plan, folder: Path) -> Mapping[str, Sequence[float]]:
+    """Measure the clients in turn, `plan.rounds` times.
 
-    cpus: Sequence[float]
-
-
-def compare_clients(plan: Plan, folder: Path) -> Mapping[str, Client]:
-    """Measure the clients in turn, `plan.rounds` times."""
+    Return the seconds of processor time per person read, of each round of each client.
+    """
     own = folder / "dynamodb"
     own.mkdir()
     names = own / "names"
@@ -54,7 +49,7 @@ def compare_clients(plan: Plan, folder: Path) -> Mapping[str, Client]:
                 arguments: list[str | Path] = [venv / "python", script, key, URL, names, str(plan.seconds)]
                 cpus[key].append(_cpu(Command(arguments, environment), own, plan.server_core))
                 say(f"round {number}: {TITLES[key]}: {cpus[key][-1] * 1e6:.0f} µs")
-    return {key: Client(found) for key, found in cpus.items()}
+    return cpus
 
 
 def _cpu(command: Command, folder: Path, core: int) -> float:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.dynamodb import Client
 from bench.sizes import Size
 from bench.throughput import Visit
 
@@ -16,4 +15,4 @@ class Found:
 
     visits: Visits = field(default_factory=dict)
     sizes: Mapping[str, Sequence[Size]] = field(default_factory=dict)
-    clients: Mapping[str, Client] = field(default_factory=dict)
+    clients: Mapping[str, Sequence[float]] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from bench.dynamodb import TITLES, Client
+from bench.dynamodb import TITLES
 from bench.found import Found, Visits
 from bench.load import Sample
 from bench.servers import SERVERS, Server
@@ -138,16 +138,16 @@ def _transfer(transfer: Transfer) -> tuple[str, str, str, str]:
     return rate, f"{transfer.seconds:.1f}", f"{transfer.peak / MIB:.0f}", transfer.date
 
 
-def _clients(clients: Mapping[str, Client], plan: Plan) -> str:
-    peer = median(clients["aiobotocore"].cpus)
+def _clients(clients: Mapping[str, Sequence[float]], plan: Plan) -> str:
+    peer = median(clients["aiobotocore"])
     rows = [
         (
             TITLES[key],
-            f"{median(client.cpus) * 1e6:.1f}",
-            f"{median(client.cpus) / peer:.2f}",
-            " ".join(f"{cpu * 1e6:.1f}" for cpu in client.cpus),
+            f"{median(cpus) * 1e6:.1f}",
+            f"{median(cpus) / peer:.2f}",
+            " ".join(f"{cpu * 1e6:.1f}" for cpu in cpus),
         )
-        for key, client in clients.items()
+        for key, cpus in clients.items()
     ]
     return (
         "\n## Clients of DynamoDB\n\n"

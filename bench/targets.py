@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from statistics import median
 
-from bench.dynamodb import Client
 from bench.found import Found
 from bench.load import Sample
 from bench.sizes import Size
@@ -147,9 +146,9 @@ def _transfer_targets(store: str, sizes: Sequence[Size]) -> Iterator[Target]:
             )
 
 
-def _client_targets(clients: Mapping[str, Client]) -> Iterator[Target]:
+def _client_targets(clients: Mapping[str, Sequence[float]]) -> Iterator[Target]:
     if clients:
-        hello, peer = median(clients["hello"].cpus), median(clients["aiobotocore"].cpus)
+        hello, peer = median(clients["hello"]), median(clients["aiobotocore"])
         yield Target(
             f"DynamoDB: processor time of a GET at most {CLIENT_TARGET} of aiobotocore's",
             f"{hello / peer:.2f}",
