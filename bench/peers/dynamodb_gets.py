@@ -2,7 +2,7 @@
 
 It runs in the virtual environment of its client, on uvloop, with ten connections and as many tasks that ask
 for people by chance. All clients read consistently, and give a date of birth as a date. Tuned: aiobotocore
-does not validate its parameters, which saves it a tenth. Prints the GETs and the seconds of processor time.
+does not validate its parameters. Prints the GETs and the seconds of processor time.
 """
 
 import asyncio
