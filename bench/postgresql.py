@@ -57,8 +57,8 @@ def schema(port: int, database: str) -> str:
 
 
 def tidy(port: int, database: str = DATABASE) -> None:
-    """Do now what autovacuum would do some time after an import, in the midst of a run perhaps."""
-    sql(port, "VACUUM (ANALYZE)", database)
+    """Do now what autovacuum would do some time after the import of people, in the midst of a run perhaps."""
+    sql(port, "VACUUM (ANALYZE) people", database)
 
 
 def major_version() -> str:
