@@ -11,10 +11,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
+from bench.found import Found
 from bench.servers import HELLO, PEERS_VENV
 
-_HELLO_PACKAGES = ("starlette", "uvicorn", "uvloop", "httptools", "msgspec", "prometheus-client")
-_PEER_PACKAGES = ("fastapi", "pydantic", "uvicorn", "flask", "gunicorn", "SQLAlchemy", "aiosqlite")
+_HELLO_PACKAGES = (
+    "starlette",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "msgspec",
+    "prometheus-client",
+    "asyncpg",
+    "aiohttp",
+)
+_PEER_PACKAGES = (
+    "fastapi",
+    "pydantic",
+    "uvicorn",
+    "flask",
+    "gunicorn",
+    "SQLAlchemy",
+    "aiosqlite",
+    "asyncpg",
+    "aiobotocore",
+)
 _DEBIAN_PACKAGES = ("golang-github-gin-gonic-gin-dev", "golang-github-gomodule-redigo-dev")
 _PYTHON_VERSIONS = """
 import importlib.metadata as m, platform, sqlite3, sys
@@ -35,22 +55,25 @@ def describe(folder: Path) -> Mapping[str, str]:
     }
 
 
-def versions(keys: Sequence[str]) -> Mapping[str, str]:
+def versions(found: Found) -> Mapping[str, str]:
     """Return the versions of what was compared."""
-    found = {
+    keys = list(found.visits)
+    versions = {
         "hello": f"{_output(HELLO / 'hello', '--version')}; {_python(HELLO, _HELLO_PACKAGES)}",
         "wrk": _output("wrk", "--version").split("[")[0].removeprefix("wrk "),
     }
     if "nginx" in keys:
-        found["nginx"] = _output("nginx", "-v").rpartition("/")[2]
+        versions["nginx"] = _output("nginx", "-v").rpartition("/")[2]
     if "go" in keys:
         redis = re.search(r"v=(\S+)", _output("redis-server", "--version"))
-        found["Go"] = _output("go", "version").removeprefix("go version ")
-        found["Go libraries"] = ", ".join(f"{name} {_debian(name)}" for name in _DEBIAN_PACKAGES)
-        found["Redis"] = redis[1] if redis else "?"
-    if {"fastapi", "flask"} & set(keys):
-        found["FastAPI and Flask"] = _python(PEERS_VENV, _PEER_PACKAGES)
-    return found
+        versions["Go"] = _output("go", "version").removeprefix("go version ")
+        versions["Go libraries"] = ", ".join(f"{name} {_debian(name)}" for name in _DEBIAN_PACKAGES)
+        versions["Redis"] = redis[1] if redis else "?"
+    if {"hello-postgresql", "fastapi-postgresql"} & set(keys) or "PostgreSQL" in found.sizes:
+        versions["PostgreSQL"] = _output("postgres", "--version").removeprefix("postgres (PostgreSQL) ")
+    if found.clients or {"fastapi", "flask", "fastapi-postgresql"} & set(keys):
+        versions["peers"] = _python(PEERS_VENV, _PEER_PACKAGES)
+    return versions
 
 
 def _cpu_model() -> str:

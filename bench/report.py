@@ -1,89 +1,34 @@
 """What was measured, as Markdown: targets first, then the tables, then every sample."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
 from statistics import median
 
+from bench.dynamodb import TITLES
+from bench.found import Found, Visits
 from bench.load import Sample
-from bench.servers import Server
+from bench.servers import SERVERS, Server
 from bench.sizes import Size, Transfer
-from bench.throughput import PEOPLE, Plan, Visit
+from bench.targets import MIB, Target, cpu_ratio, middle, targets
+from bench.throughput import PEOPLE, Plan
 
-MIB = 2**20
-Visits = Mapping[str, Sequence[Visit]]
-
-GET_TARGETS = {"starlette": 0.85, "go": 1.25, "fastapi": 15.0}
-PUT_TARGETS = {"go": 1.0}
-MEMORY_TARGET = 64 * MIB
-FIRST_200_TARGET = 0.5
-P99_TARGET = 1.5
-BIRTHDAYS_TARGET = 0.020
-IMPORT_OF, IMPORT_TARGET = 1_000_000, 20.0
-
-
-@dataclass(frozen=True)
-class Target:
-    """One promise, what became of it, and what puts that into perspective."""
-
-    promise: str
-    measured: str
-    met: bool
-    beside: str = ""
-
-
-@dataclass(frozen=True)
-class Middle:
-    """The medians of one server's rounds."""
-
-    get: Sample
-    put: Sample | None
-    first_200: float
-    resident: float
-    peak: float
-
-
-def middle(visits: Sequence[Visit]) -> Middle:
-    """Return the medians of the rounds, each figure by itself."""
-    puts = [visit.put for visit in visits if visit.put]
-    return Middle(
-        get=_middle_sample([visit.get for visit in visits]),
-        put=_middle_sample(puts) if puts else None,
-        first_200=median(visit.first_200 for visit in visits),
-        resident=median(visit.resident for visit in visits),
-        peak=median(visit.peak for visit in visits),
-    )
-
-
-def targets(visits: Visits, sizes: Sequence[Size]) -> list[Target]:
-    """Return the promises that the run could check, and whether it found them kept."""
-    middles = {key: middle(rounds) for key, rounds in visits.items()}
-    return [
-        *_throughput_targets(middles),
-        *_process_targets(middles),
-        *_size_targets(sizes),
-        *_transfer_targets(sizes),
-    ]
+ENGINES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 
 
 def report(
-    day: str,
-    servers: Sequence[Server],
-    visits: Visits,
-    sizes: Sequence[Size],
-    plan: Plan,
-    machine: Mapping[str, str],
-    versions: Mapping[str, str],
+    day: str, found: Found, plan: Plan, machine: Mapping[str, str], versions: Mapping[str, str]
 ) -> str:
     """Return the whole report."""
-    chosen = [server for server in servers if server.key in visits]
-    parts = [f"# Bench of {day}\n", _targets(targets(visits, sizes))]
-    if chosen:
-        parts += [_throughput(chosen, visits, plan), _ratios(chosen, visits)]
-    if sizes:
-        parts.append(_sizes(sizes))
+    chosen = [server for server in SERVERS if server.key in found.visits]
+    parts = [f"# Bench of {day}\n", _targets(targets(found))]
+    for store in dict.fromkeys(server.store for server in chosen):
+        servers = [server for server in chosen if server.store == store]
+        parts += [_throughput(servers, found.visits, plan), _ratios(servers, found.visits)]
+    parts += [_sizes(store, sizes) for store, sizes in found.sizes.items()]
+    if found.clients:
+        parts.append(_clients(found.clients, plan))
     parts += [_facts("Machine", machine), _facts("Versions", versions)]
     if chosen:
-        parts.append(_samples(chosen, visits))
+        parts.append(_samples(chosen, found.visits))
     return "\n".join(parts)
 
 
@@ -98,86 +43,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|"
     return "\n".join([line(head), rule, *(line(row) for row in rows)]) + "\n"
-
-
-def _middle_sample(samples: Sequence[Sample]) -> Sample:
-    return Sample(
-        **{field.name: median(getattr(sample, field.name) for sample in samples) for field in fields(Sample)}
-    )
-
-
-def _throughput_targets(middles: Mapping[str, Middle]) -> Iterator[Target]:
-    hello = middles.get("hello")
-    if hello is None:
-        return
-    for key, least in GET_TARGETS.items():
-        if key in middles:
-            yield _at_least(f"GET: at least {least} of {key}", hello.get, middles[key].get, least)
-    for key, least in PUT_TARGETS.items():
-        peer = middles[key].put if key in middles else None
-        if hello.put and peer:
-            yield _at_least(f"PUT, durable: at least {least} of {key}", hello.put, peer, least)
-
-
-def _at_least(promise: str, hello: Sample, peer: Sample, least: float) -> Target:
-    ratio = hello.rate / peer.rate
-    return Target(promise, f"{ratio:.2f}", ratio >= least, f"{_cpu_ratio(hello, peer)} by processor time")
-
-
-def _cpu_ratio(hello: Sample, peer: Sample) -> str:
-    """Return how many requests hello answers in the processor time in which the peer answers one."""
-    return f"{peer.cpu / hello.cpu:.2f}" if hello.cpu and peer.cpu else "?"
-
-
-def _process_targets(middles: Mapping[str, Middle]) -> Iterator[Target]:
-    hello = middles.get("hello")
-    if hello is None:
-        return
-    yield Target(
-        f"Resident memory after the run: at most {MEMORY_TARGET // MIB} MiB",
-        f"{hello.resident / MIB:.1f} MiB",
-        hello.resident <= MEMORY_TARGET,
-        f"highest {hello.peak / MIB:.1f} MiB",
-    )
-    yield Target(
-        f"First 200 within {FIRST_200_TARGET} s of the start",
-        f"{hello.first_200:.2f} s",
-        hello.first_200 <= FIRST_200_TARGET,
-    )
-
-
-def _size_targets(sizes: Sequence[Size]) -> Iterator[Target]:
-    if len(sizes) > 1:
-        slowest, fastest = max(sizes, key=lambda size: size.p99), min(sizes, key=lambda size: size.p99)
-        ratio = slowest.p99 / fastest.p99
-        yield Target(
-            f"GET p99 of {_counts(sizes)} people: within {P99_TARGET} of each other",
-            f"{ratio:.2f}",
-            ratio <= P99_TARGET,
-            f"p50 within {max(s.p50 for s in sizes) / min(s.p50 for s in sizes):.2f}",
-        )
-    if sizes:
-        slow = max(sizes, key=lambda size: size.birthdays)
-        yield Target(
-            f"First page of /birthdays?days=30 in {BIRTHDAYS_TARGET * 1000:.0f} ms",
-            f"{_ms(slow.birthdays)} ms",
-            slow.birthdays <= BIRTHDAYS_TARGET,
-            f"{slow.people:,} people; slowest of all {_ms(max(size.birthdays_worst for size in sizes))} ms",
-        )
-
-
-def _transfer_targets(sizes: Sequence[Size]) -> Iterator[Target]:
-    moved = [size for size in sizes if size.people == IMPORT_OF]
-    for transfer in [size.imported for size in moved]:
-        yield Target(
-            f"Import of {IMPORT_OF:,} people within {IMPORT_TARGET:.0f} s",
-            f"{transfer.seconds:.1f} s",
-            transfer.seconds <= IMPORT_TARGET,
-        )
-
-
-def _counts(sizes: Sequence[Size]) -> str:
-    return " and ".join(f"{size.people:,}" for size in sizes)
 
 
 def _targets(found: Sequence[Target]) -> str:
@@ -196,7 +61,8 @@ def _throughput(servers: Sequence[Server], visits: Visits, plan: Plan) -> str:
         rows.append([server.title, *_sample(found.get), *_sample(found.put), memory, first])
     head = ["server", "GET/s", "p50", "p99", "CPU", "PUT/s", "p50", "p99", "CPU", "MiB", "first 200"]
     return (
-        f"\n## Throughput\n\nMedians of {plan.rounds} rounds of {plan.seconds:g} s each, {plan.connections}"
+        f"\n## Throughput with {ENGINES[servers[0].store]}\n\n"
+        f"Medians of {plan.rounds} rounds of {plan.seconds:g} s each, {plan.connections}"
         f" connections, {PEOPLE:,} people; server on core {plan.server_core}, wrk on core {plan.load_core}."
         " p50 and p99 in ms, under full load: they tell of the queue more than of the service. CPU is the"
         " server's processor time in µs per request, its store's included; MiB the resident memory after"
@@ -211,13 +77,13 @@ def _sample(sample: Sample | None) -> list[str]:
 
 
 def _ratios(servers: Sequence[Server], visits: Visits) -> str:
-    if "hello" not in visits:
+    first, *peers = servers
+    if not first.key.startswith("hello"):
         return ""
-    hello, rows = middle(visits["hello"]), []
-    for server in servers:
-        if server.key != "hello":
-            peer = middle(visits[server.key])
-            rows.append([server.title, *_ratio(hello.get, peer.get), *_ratio(hello.put, peer.put)])
+    hello, rows = middle(visits[first.key]), []
+    for server in peers:
+        peer = middle(visits[server.key])
+        rows.append([server.title, *_ratio(hello.get, peer.get), *_ratio(hello.put, peer.put)])
     head = ("hello against", "GET/s", "by CPU", "PUT/s", "by CPU")
     return (
         "\nhello's requests for each of the peer's, in the same time and in the same processor time.\n\n"
@@ -227,10 +93,10 @@ def _ratios(servers: Sequence[Server], visits: Visits) -> str:
 def _ratio(hello: Sample | None, peer: Sample | None) -> list[str]:
     if hello is None or peer is None:
         return ["-", "-"]
-    return [f"{hello.rate / peer.rate:.2f}", _cpu_ratio(hello, peer)]
+    return [f"{hello.rate / peer.rate:.2f}", cpu_ratio(hello, peer)]
 
 
-def _sizes(sizes: Sequence[Size]) -> str:
+def _sizes(store: str, sizes: Sequence[Size]) -> str:
     rows = [
         (
             f"{size.people:,}",
@@ -252,12 +118,13 @@ def _sizes(sizes: Sequence[Size]) -> str:
         "birthdays ms",
         "slowest ms",
         "MiB",
-        "file MiB",
+        "store MiB",
     )
     moved = [(f"import of {size.people:,}", *_transfer(size.imported)) for size in sizes]
     moved += [(f"export of {size.people:,}", *_transfer(size.exported)) for size in sizes if size.exported]
     return (
-        "\n## Sizes\n\nGET by one connection, so that a latency is the time of the service; medians of the"
+        f"\n## Sizes in {store}\n\n"
+        "GET by one connection, so that a latency is the time of the service; medians of the"
         " rounds, in which the sizes take turns. Birthdays: the first page of `/birthdays?days=30`, median"
         " and slowest of 50.\n\n"
         + table(head, rows)
@@ -269,6 +136,25 @@ def _sizes(sizes: Sequence[Size]) -> str:
 def _transfer(transfer: Transfer) -> tuple[str, str, str, str]:
     rate = f"{transfer.rows / transfer.seconds:,.0f}"
     return rate, f"{transfer.seconds:.1f}", f"{transfer.peak / MIB:.0f}", transfer.date
+
+
+def _clients(clients: Mapping[str, Sequence[float]], plan: Plan) -> str:
+    peer = median(clients["aiobotocore"])
+    rows = [
+        (
+            TITLES[key],
+            f"{median(cpus) * 1e6:.1f}",
+            f"{median(cpus) / peer:.2f}",
+            " ".join(f"{cpu * 1e6:.1f}" for cpu in cpus),
+        )
+        for key, cpus in clients.items()
+    ]
+    return (
+        "\n## Clients of DynamoDB\n\n"
+        "Processor time in µs for each person that was read, in the client's process alone; medians of"
+        f" {plan.rounds} rounds of {plan.seconds:g} s, in which the clients take turns, with ten connections"
+        " to one stub that answers what DynamoDB would.\n\n"
+    ) + table(("client", "CPU", "of aiobotocore's", "CPU of each round"), rows)
 
 
 def _facts(title: str, facts: Mapping[str, str]) -> str:

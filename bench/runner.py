@@ -4,19 +4,24 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import machine
+from bench.dynamodb import compare_clients
+from bench.found import Found, Visits
+from bench.kept import KEPT
 from bench.processes import BenchError, interruptible
-from bench.report import report, targets
+from bench.report import report
 from bench.servers import CACHE, HELLO, ROOT, SERVERS, Server, build_gin, missing_programs
-from bench.sizes import SIZES, Size, compare_sizes
-from bench.throughput import Plan, Visit, compare, say
+from bench.sizes import SIZES, compare_sizes
+from bench.targets import targets
+from bench.throughput import Plan, compare, say
 
 RESULTS = ROOT / "bench" / "results"
 KEYS = [server.key for server in SERVERS]
+STORES = ["sqlite", "postgresql", "dynamodb"]
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -28,7 +33,20 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         " once, and writes bench/results/DATE.md. A shortened one writes bench/.cache/last.md.",
     )
     add = parser.add_argument
-    add("--only", type=_keys, metavar="KEY,…", default=KEYS, help=f"servers to measure, of {','.join(KEYS)}")
+    add(
+        "--stores",
+        type=_of(STORES),
+        metavar="STORE,…",
+        default=STORES,
+        help=f"where hello keeps people, of {','.join(STORES)}",
+    )
+    add(
+        "--only",
+        type=_of(KEYS),
+        metavar="KEY,…",
+        default=KEYS,
+        help=f"servers to measure, of {','.join(KEYS)}",
+    )
     add(
         "--rounds",
         type=int,
@@ -43,7 +61,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         type=_sizes,
         metavar="N,…",
         default=SIZES,
-        help="people in hello's store (1000,1000000,10000000)",
+        help="people in hello's stores (1000,1000000,10000000)",
     )
     add("--skip-sizes", action="store_true", help="leave out the stores of different sizes")
     add("--skip-peers", action="store_true", help="only the stores of different sizes")
@@ -76,8 +94,14 @@ def main() -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    servers = [] if options.skip_peers else [server for server in SERVERS if server.key in options.only]
-    _check_programs(servers)
+    servers = [
+        server
+        for server in ([] if options.skip_peers else SERVERS)
+        if server.key in options.only and server.store in options.stores
+    ]
+    kept = [] if options.skip_sizes else [stores for stores in KEPT if stores.key in options.stores]
+    dynamodb = "dynamodb" in options.stores and options.only == KEYS and not options.skip_peers
+    _check_programs(servers, [program for stores in kept for program in stores.programs])
     server_core, load_core = options.cores or _default_cores()
     # The runner keeps off the server's core; what it starts there is moved there.
     os.sched_setaffinity(0, {load_core})
@@ -94,24 +118,28 @@ def _bench(options: argparse.Namespace) -> int:
     work.mkdir(parents=True)
     try:
         about = machine.describe(work)
-        visits: dict[str, list[Visit]] = compare(servers, plan, work) if servers else {}
-        sizes: list[Size] = []
-        if not options.skip_sizes:
-            sizes = compare_sizes(options.sizes, plan, work, options.fresh)
+        visits: Visits = {}
+        for store in dict.fromkeys(server.store for server in servers):
+            visits |= compare([server for server in servers if server.store == store], plan, work)
+        clients = compare_clients(plan, work) if dynamodb else {}
+        sizes = {
+            stores.title: compare_sizes(stores, options.sizes, plan, work, options.fresh) for stores in kept
+        }
     finally:
         shutil.rmtree(work, ignore_errors=True)
     day = f"{datetime.now(UTC):%Y-%m-%d}"
-    text = report(day, SERVERS, visits, sizes, plan, about, machine.versions(list(visits)))
+    found = Found(visits, sizes, clients)
+    text = report(day, found, plan, about, machine.versions(found))
     print(text)
     _write(text, options.output or (RESULTS / f"{day}.md" if _complete(options) else CACHE / "last.md"))
-    missed = [target for target in targets(visits, sizes) if not target.met]
+    missed = [target for target in targets(found) if not target.met]
     return 1 if missed and options.strict else 0
 
 
-def _check_programs(servers: Sequence[Server]) -> None:
+def _check_programs(servers: Sequence[Server], others: Sequence[str]) -> None:
     if not (HELLO / "hello").exists():
         raise BenchError("hello is not installed; run `make install` first.")
-    if missing := missing_programs(servers):
+    if missing := missing_programs([*(p for server in servers for p in server.programs), *others]):
         raise BenchError(f"Missing programs: {', '.join(missing)}; bench/debian.txt has Debian's packages.")
     if any(server.key == "go" for server in servers):
         build_gin()
@@ -120,7 +148,7 @@ def _check_programs(servers: Sequence[Server]) -> None:
 def _complete(options: argparse.Namespace) -> bool:
     """Whether the run is what the results are made of, and not a shortened one."""
     usual = parse([])
-    names = ("only", "rounds", "seconds", "connections", "sizes", "skip_sizes", "skip_peers")
+    names = ("stores", "only", "rounds", "seconds", "connections", "sizes", "skip_sizes", "skip_peers")
     return all(getattr(options, name) == getattr(usual, name) for name in names)
 
 
@@ -137,11 +165,18 @@ def _default_cores() -> tuple[int, int]:
     return cores[-1], cores[0]  # the first one often serves the interrupts too
 
 
-def _keys(text: str) -> list[str]:
-    chosen = text.split(",")
-    if unknown := set(chosen) - set(KEYS):
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}; choose of {','.join(KEYS)}")
-    return [key for key in KEYS if key in chosen]
+def _of(known: Sequence[str]) -> Callable[[str], list[str]]:
+    """Return what reads a list of these words."""
+
+    def words(text: str) -> list[str]:
+        chosen = text.split(",")
+        if unknown := set(chosen) - set(known):
+            raise argparse.ArgumentTypeError(
+                f"unknown: {', '.join(sorted(unknown))}; choose of {','.join(known)}"
+            )
+        return [word for word in known if word in chosen]
+
+    return words
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -4,12 +4,13 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import postgresql
 from bench.people import people
-from bench.processes import BenchError, Command, Running, run
+from bench.processes import BenchError, Command, Running, free_port, run
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "bench" / ".cache"
@@ -26,6 +27,7 @@ class Server:
 
     key: str
     title: str
+    store: str = "sqlite"  # servers are compared with hello on this one
     programs: Sequence[str] = ()
     puts: bool = True  # has a store: takes PUT, and greets people by their birthday
     ready: str | None = None  # the path of the first 200; a person's greeting where there is none
@@ -42,22 +44,38 @@ class Hello(Server):
     """hello as it comes: no option but where to listen and where to store."""
 
     def fill(self, folder: Path, csv: Path, count: int, core: int) -> None:
-        run(self.importing(csv, folder / "people.db"), folder, core)
+        run(importing(csv, _sqlite(folder)), folder, core)
 
     def commands(self, folder: Path, port: int) -> list[Command]:
-        return [self.serving(folder / "people.db", port)]
+        return [serving(_sqlite(folder), port)]
 
-    def importing(self, csv: Path, database: Path) -> Command:
-        """Return the import of a CSV file."""
-        return Command([HELLO / "hello", "import", csv, "--store", f"sqlite:///{database}"])
 
-    def exporting(self, database: Path, csv: Path) -> Command:
-        """Return the export to a CSV file."""
-        return Command([HELLO / "hello", "export", "--output", csv, "--store", f"sqlite:///{database}"])
+def importing(csv: Path, store: str) -> Command:
+    """Return hello's import of a CSV file into the store of this URL."""
+    return _hello("import", csv, "--store", store)
 
-    def serving(self, database: Path, port: int) -> Command:
-        """Return the service on a database."""
-        return Command([HELLO / "hello", "serve", "--port", str(port), "--store", f"sqlite:///{database}"])
+
+def exporting(store: str, csv: Path) -> Command:
+    """Return hello's export to a CSV file."""
+    return _hello("export", "--output", csv, "--store", store)
+
+
+def migrating(store: str) -> Command:
+    """Return the command that makes hello's schema."""
+    return _hello("migrate", "--store", store)
+
+
+def serving(store: str, port: int) -> Command:
+    """Return hello's service on a store."""
+    return _hello("serve", "--port", str(port), "--store", store)
+
+
+def _hello(*arguments: str | Path) -> Command:
+    return Command([HELLO / "hello", *arguments])
+
+
+def _sqlite(folder: Path, scheme: str = "sqlite") -> str:
+    return f"{scheme}:///{folder / 'people.db'}"
 
 
 class Starlette(Server):
@@ -80,22 +98,22 @@ class FastAPI(Server):
     """FastAPI, uvicorn, SQLAlchemy, SQLite."""
 
     def fill(self, folder: Path, csv: Path, count: int, core: int) -> None:
-        _fill_sqlalchemy(folder, csv, core)
+        _fill_sqlalchemy(folder, csv, core, _sqlite(folder, "sqlite+aiosqlite"))
 
     def commands(self, folder: Path, port: int) -> list[Command]:
-        return [_uvicorn(PEERS_VENV, "fastapi_sqlalchemy:app", port, {"DATABASE": str(folder / "people.db")})]
+        return [_fastapi(port, _sqlite(folder, "sqlite+aiosqlite"))]
 
 
 class Flask(Server):
     """Flask, gunicorn, SQLAlchemy, SQLite."""
 
     def fill(self, folder: Path, csv: Path, count: int, core: int) -> None:
-        _fill_sqlalchemy(folder, csv, core)
+        _fill_sqlalchemy(folder, csv, core, _sqlite(folder, "sqlite+aiosqlite"))
 
     def commands(self, folder: Path, port: int) -> list[Command]:
         worker = ("--worker-class", "gthread", "--workers", "1", "--threads", "1", "--keep-alive", KEEP_ALIVE)
         arguments = ("--pythonpath", PEERS, "--bind", f"127.0.0.1:{port}", *worker, "flask_sqlalchemy:app")
-        return [Command([PEERS_VENV / "gunicorn", *arguments], {"DATABASE": str(folder / "people.db")})]
+        return [Command([PEERS_VENV / "gunicorn", *arguments], {"DATABASE_URL": _sqlite(folder)})]
 
 
 class GinRedis(Server):
@@ -118,13 +136,68 @@ class GinRedis(Server):
         return [_redis(folder), Command([build_gin()], environment)]
 
 
+class OnPostgreSQL(Server):
+    """A server with PostgreSQL beside it on the same core."""
+
+    scheme = "postgresql"
+
+    def fill(self, folder: Path, csv: Path, count: int, core: int) -> None:
+        cluster, port = folder / "postgresql", free_port()
+        postgresql.create(cluster)
+        with Running([postgresql.serving(cluster, port)], folder, core):
+            self.fill_database(folder, csv, core, postgresql.url(port, scheme=self.scheme))
+            postgresql.tidy(port)
+
+    def fill_database(self, folder: Path, csv: Path, core: int, url: str) -> None:
+        """Put the people of the file in an empty database."""
+        raise NotImplementedError
+
+    def commands(self, folder: Path, port: int) -> list[Command]:
+        database = free_port()
+        url = postgresql.url(database, scheme=self.scheme)
+        return [postgresql.serving(folder / "postgresql", database), self.service(port, url)]
+
+    def service(self, port: int, url: str) -> Command:
+        """Return the server itself."""
+        raise NotImplementedError
+
+
+class HelloPostgreSQL(OnPostgreSQL):
+    """hello, as it comes."""
+
+    def fill_database(self, folder: Path, csv: Path, core: int, url: str) -> None:
+        run(migrating(url), folder, core)
+        run(importing(csv, url), folder, core)
+
+    def service(self, port: int, url: str) -> Command:
+        return serving(url, port)
+
+
+class FastAPIPostgreSQL(OnPostgreSQL):
+    """FastAPI, uvicorn, SQLAlchemy, asyncpg."""
+
+    scheme = "postgresql+asyncpg"
+
+    def fill_database(self, folder: Path, csv: Path, core: int, url: str) -> None:
+        _fill_sqlalchemy(folder, csv, core, url)
+
+    def service(self, port: int, url: str) -> Command:
+        return _fastapi(port, url)
+
+
 SERVERS: Sequence[Server] = (
     Hello("hello", "hello", ready="/hc"),
     Starlette("starlette", "bare Starlette + uvicorn", puts=False),
-    Nginx("nginx", "nginx `return 200`", ("nginx",), puts=False),
-    GinRedis("go", "Go + gin + Redis", ("go", "redis-server", "redis-cli")),
+    Nginx("nginx", "nginx `return 200`", programs=("nginx",), puts=False),
+    GinRedis("go", "Go + gin + Redis", programs=("go", "redis-server", "redis-cli")),
     FastAPI("fastapi", "FastAPI + SQLAlchemy + SQLite"),
     Flask("flask", "Flask + gunicorn + SQLAlchemy + SQLite"),
+    HelloPostgreSQL(
+        "hello-postgresql", "hello on PostgreSQL", "postgresql", programs=postgresql.PROGRAMS, ready="/ready"
+    ),
+    FastAPIPostgreSQL(
+        "fastapi-postgresql", "FastAPI + SQLAlchemy + asyncpg", "postgresql", programs=postgresql.PROGRAMS
+    ),
 )
 
 
@@ -149,9 +222,9 @@ def build_gin() -> Path:
     return program
 
 
-def missing_programs(servers: Sequence[Server]) -> list[str]:
-    """Return the programs that the chosen servers need and the machine lacks."""
-    return [name for name in ("wrk", *(p for s in servers for p in s.programs)) if not shutil.which(name)]
+def missing_programs(needed: Iterable[str]) -> list[str]:
+    """Return those of the programs that the machine lacks, wrk among them."""
+    return [name for name in dict.fromkeys(["wrk", *needed]) if not shutil.which(name)]
 
 
 def _uvicorn(venv: Path, app: str, port: int, environment: dict[str, str] | None = None) -> Command:
@@ -159,8 +232,12 @@ def _uvicorn(venv: Path, app: str, port: int, environment: dict[str, str] | None
     return Command([venv / "uvicorn", "--app-dir", PEERS, *listen, *UVICORN, app], environment or {})
 
 
-def _fill_sqlalchemy(folder: Path, csv: Path, core: int) -> None:
-    run(Command([PEERS_VENV / "python", PEERS / "people.py", csv, folder / "people.db"]), folder, core)
+def _fastapi(port: int, url: str) -> Command:
+    return _uvicorn(PEERS_VENV, "fastapi_sqlalchemy:app", port, {"DATABASE_URL": url})
+
+
+def _fill_sqlalchemy(folder: Path, csv: Path, core: int, url: str) -> None:
+    run(Command([PEERS_VENV / "python", PEERS / "people.py", csv, url]), folder, core)
 
 
 def _redis(folder: Path) -> Command:

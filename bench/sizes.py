@@ -5,10 +5,8 @@ service and not of a queue before it: with more connections, or at a rate near c
 tell how the machine shares its core. The services of all sizes run at once and are asked in turn.
 """
 
-import hashlib
 import http.client
 import json
-import sqlite3
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -17,17 +15,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
+from bench.kept import Kept
 from bench.load import Names, measure
 from bench.people import write_csv, write_dates, write_sample
 from bench.processes import BenchError, Running, free_port, run
-from bench.servers import CACHE, Hello
+from bench.servers import exporting, importing, serving
 from bench.throughput import Plan, say
 
 SIZES = (1_000, 1_000_000, 10_000_000)
 EXPORTED = 1_000_000
 ROUNDS = 5  # at least: a p99 of a few seconds is easily one neighbour's doing
 BIRTHDAYS = 50
-HELLO = Hello("hello", "hello")
 
 
 @dataclass(frozen=True)
@@ -59,23 +57,21 @@ class Size:
 @dataclass
 class _Service:
     people: int
-    database: Path
+    store: str
+    stored: int
     imported: Transfer
     running: Running
     port: int
     names: Names
 
 
-def compare_sizes(sizes: Sequence[int], plan: Plan, folder: Path, fresh: bool) -> list[Size]:
+def compare_sizes(kept: Kept, sizes: Sequence[int], plan: Plan, folder: Path, fresh: bool) -> list[Size]:
     """Measure hello on a store of each size. Stores are kept for the next time, and made anew if `fresh`."""
     write_dates(folder / "dates")
-    stores = CACHE / "sizes" / _schema(folder, plan.server_core)
-    stores.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        services = []
-        for people in sizes:
-            imported = _import(stores, people, plan.server_core, fresh)
-            services.append(_serve(stack, folder, stores / f"{people}.db", people, imported, plan))
+        kept.open(stack, folder, plan.server_core)
+        transfers = [_import(kept, people, plan.server_core, fresh) for people in sizes]
+        services = [_serve(stack, folder / kept.key, kept, imported, plan) for imported in transfers]
         latencies = _latencies(services, plan)
         birthdays = _birthdays(services)
         return [
@@ -87,7 +83,7 @@ def compare_sizes(sizes: Sequence[int], plan: Plan, folder: Path, fresh: bool) -
                 birthdays=median(birthdays[service.people]),
                 birthdays_worst=max(birthdays[service.people]),
                 resident=service.running.resident(),
-                database=service.database.stat().st_size,
+                database=service.stored,
                 imported=service.imported,
                 exported=_export(service, folder, plan.server_core),
             )
@@ -95,28 +91,17 @@ def compare_sizes(sizes: Sequence[int], plan: Plan, folder: Path, fresh: bool) -
         ]
 
 
-def _schema(folder: Path, core: int) -> str:
-    """Return a name for hello's present schema, so that stores of an older one are not used again."""
-    csv, database = folder / "one.csv", folder / "one.db"
-    write_csv(csv, 1)
-    run(HELLO.importing(csv, database), folder, core)
-    with closing(sqlite3.connect(database)) as connection:
-        rows = connection.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall()
-        rows += connection.execute("PRAGMA user_version").fetchall()
-    return hashlib.sha256(repr(rows).encode()).hexdigest()[:12]
-
-
-def _import(stores: Path, people: int, core: int, fresh: bool) -> Transfer:
-    database, record = stores / f"{people}.db", stores / f"{people}.json"
+def _import(kept: Kept, people: int, core: int, fresh: bool) -> Transfer:
+    record = kept.folder / f"{kept.name(people)}.json"
     if record.exists() and not fresh:
         return Transfer(**json.loads(record.read_text()))
-    for old in stores.glob(f"{people}.*"):
-        old.unlink()
-    say(f"import {people:,} people")
-    csv = stores / f"{people}.csv"
+    say(f"{kept.title}: import {people:,} people")
+    url = kept.make(people, core)
+    csv = kept.folder / f"{people}.csv"
     write_csv(csv, people)
-    seconds, peak = run(HELLO.importing(csv, database), stores, core)
+    seconds, peak = run(importing(csv, url), kept.folder, core)
     csv.unlink()
+    kept.settle(people)
     transfer = Transfer(people, seconds, peak, f"{datetime.now(UTC):%Y-%m-%d}")
     record.write_text(json.dumps(asdict(transfer)))  # last: a store without it is not whole
     return transfer
@@ -126,7 +111,7 @@ def _export(service: _Service, folder: Path, core: int) -> Transfer | None:
     if service.people != EXPORTED:
         return None
     csv = folder / "exported.csv"
-    seconds, peak = run(HELLO.exporting(service.database, csv), folder, core)
+    seconds, peak = run(exporting(service.store, csv), folder, core)
     with csv.open("rb") as lines:
         rows = sum(1 for _ in lines) - 1
     csv.unlink()
@@ -135,18 +120,20 @@ def _export(service: _Service, folder: Path, core: int) -> Transfer | None:
     return Transfer(rows, seconds, peak, f"{datetime.now(UTC):%Y-%m-%d}")
 
 
-def _serve(
-    stack: ExitStack, folder: Path, database: Path, people: int, imported: Transfer, plan: Plan
-) -> _Service:
+def _serve(stack: ExitStack, folder: Path, kept: Kept, imported: Transfer, plan: Plan) -> _Service:
+    people = imported.rows
     own = folder / str(people)
-    own.mkdir()
-    names = Names(own / "names", folder / "dates")
+    own.mkdir(parents=True)
+    names = Names(own / "names", folder.parent / "dates")
     write_sample(names.names, people)
-    _read_through(database)
-    port = free_port()
-    running = stack.enter_context(Running([HELLO.serving(database, port)], own, plan.server_core))
-    running.first_200(port, "/hc")
-    return _Service(people, database, imported, running, port, names)
+    files = kept.files(people)
+    for file in files:
+        _read_through(file)
+    port, url = free_port(), kept.url(people)
+    running = stack.enter_context(Running([serving(url, port)], own, plan.server_core))
+    running.first_200(port, "/ready")
+    stored = sum(file.stat().st_size for file in files)
+    return _Service(people, url, stored, imported, running, port, names)
 
 
 def _read_through(path: Path) -> None:

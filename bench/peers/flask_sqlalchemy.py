@@ -12,7 +12,7 @@ from people import Person, message, parse_born, set_pragmas, upsert, valid_usern
 from sqlalchemy import create_engine
 from sqlalchemy.orm import scoped_session, sessionmaker
 
-engine = create_engine(f"sqlite:///{os.environ['DATABASE']}", connect_args={"timeout": 30})
+engine = create_engine(os.environ["DATABASE_URL"], connect_args={"timeout": 30})
 set_pragmas(engine)
 session = scoped_session(sessionmaker(engine))
 app = Flask(__name__)
@@ -34,7 +34,7 @@ def put(username: str) -> tuple[str, int]:
         born = parse_born(body["dateOfBirth"])
     except (TypeError, ValueError):
         abort(400)
-    session.execute(upsert(username.lower(), username, born))
+    session.execute(upsert("sqlite", username.lower(), username, born))
     session.commit()
     return "", 204
 

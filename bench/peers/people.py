@@ -1,17 +1,19 @@
 """What the FastAPI and the Flask peer share: the table, the engine's settings, the rules of the contract.
 
-`python people.py PEOPLE.csv FILE.db` makes a database with these people.
+`python people.py PEOPLE.csv URL` puts these people in an empty database.
 """
 
+import asyncio
 import csv
 import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import create_engine, event
-from sqlalchemy.dialects.sqlite import Insert, insert
-from sqlalchemy.engine import Engine
+from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -40,8 +42,9 @@ def set_pragmas(engine: Engine) -> None:
         cursor.close()
 
 
-def upsert(key: str, username: str, born: date) -> Insert:
+def upsert(dialect: str, key: str, username: str, born: date) -> sqlite.Insert | postgresql.Insert:
     """Create or replace in one statement: half the round trips of `Session.merge`, and no race."""
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     statement = insert(Person).values(key=key, username=username, born=born)
     return statement.on_conflict_do_update(index_elements=["key"], set_={"username": username, "born": born})
 
@@ -82,13 +85,10 @@ def _birthday_in(year: int, born: date) -> date:
         return date(year, 2, 28)
 
 
-def preload(people: str, file: str) -> None:
-    """Make the database `file` with the people of a CSV file."""
-    engine = create_engine(f"sqlite:///{file}")
-    set_pragmas(engine)
-    Base.metadata.create_all(engine)
-    with Path(people).open(newline="", encoding="utf-8") as lines, engine.begin() as connection:
-        rows = [
+def read(people: str) -> list[dict[str, Any]]:
+    """Return the rows of a CSV file."""
+    with Path(people).open(newline="", encoding="utf-8") as lines:
+        return [
             {
                 "key": row["username"].lower(),
                 "username": row["username"],
@@ -96,9 +96,22 @@ def preload(people: str, file: str) -> None:
             }
             for row in csv.DictReader(lines)
         ]
+
+
+async def preload(rows: list[dict[str, Any]], url: str) -> None:
+    """Put people in an empty database."""
+    engine = create_async_engine(url)
+    if engine.dialect.name == "sqlite":
+        set_pragmas(engine.sync_engine)
+
+    def fill(connection: Connection) -> None:
+        Base.metadata.create_all(connection)
         connection.execute(Person.__table__.insert(), rows)
-    engine.dispose()
+
+    async with engine.begin() as connection:
+        await connection.run_sync(fill)
+    await engine.dispose()
 
 
 if __name__ == "__main__":
-    preload(sys.argv[1], sys.argv[2])
+    asyncio.run(preload(read(sys.argv[1]), sys.argv[2]))
