@@ -22,7 +22,7 @@ from tests.names import SCRIPTS
 pytestmark = pytest.mark.anyio
 
 # Each names the fixture that gives the URL of an empty store.
-STORES = ["sqlite", "postgresql", "moto"]
+STORES = ["sqlite", "postgresql", "moto", "dynalite"]
 BORN = date(1990, 4, 23)
 EVERYONE = [("01-01", "12-31")]
 LIMITS = [1, 2, 3, 7, 10, 11, 1000]
