@@ -15,39 +15,64 @@ import heapq
 import logging
 import random
 import re
-from collections.abc import Awaitable, Sequence
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import date
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from zlib import crc32
 
 from hello.birthday import Person
+from hello.stores import dynamodb_schema
 from hello.stores.base import Engine, Entry, Page, StoreError, StoreUnavailableError
-from hello.stores.dynamodb_client import FIRST_PAUSE, Client, RefusedError
+from hello.stores.dynamodb_client import FIRST_PAUSE, LONGEST_PAUSE, Client, RefusedError, together
 
 logger = logging.getLogger("hello.stores")
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 URL = re.compile(r"dynamodb://([a-z]{2}(?:-[a-z]+)+-[0-9])/([a-zA-Z0-9_.-]{3,255})")
 SHARDS = 16
-SCHEMA_VERSION = 1
-SCHEMA_KEY = "#schema"  # no username has "#"
-INDEX = "birthdays"
-KEY_SCHEMA = [{"AttributeName": "key", "KeyType": "HASH"}]
-INDEX_SCHEMA = [
-    {"AttributeName": "shard", "KeyType": "HASH"},
-    {"AttributeName": "birthday", "KeyType": "RANGE"},
-]
 READ_CHUNK, WRITE_CHUNK = 100, 25  # the most that BatchGetItem and BatchWriteItem take
 PARALLEL_WRITES = 8
 SLACK = 4  # items asked of each shard beyond its share of a page
-TABLE_SECONDS = 120  # for a table to become active
+
+
+def _operation(
+    method: Callable[Concatenate["DynamoDBStore", P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate["DynamoDBStore", P], Coroutine[Any, Any, T]]:
+    """Have an operation end within the time limit, all its requests, retries and pauses together.
+
+    The schema is checked by the first one that reaches the table.
+    """
+
+    @wraps(method)
+    async def run(store: "DynamoDBStore", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if store.closed:
+            raise StoreUnavailableError("The store is closed.")
+        store.under_way += 1
+        try:
+            with store.client.time_limit():
+                if not store.checked:
+                    await dynamodb_schema.check(store.client)
+                    store.checked = True
+                return await method(store, *args, **kwargs)
+        finally:
+            store.ended()
+
+    return run
 
 
 class DynamoDBStore(Engine):
     """See `Store`. Open it with `DynamoDBStore.open`."""
 
-    def __init__(self, client: Client, table: str) -> None:
-        self._client = client
-        self._table = table
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.checked = False
+        self.closed = False
+        self.under_way = 0
+        self.at_rest = asyncio.Event()
 
     @classmethod
     def check_url(cls, url: str) -> None:
@@ -64,12 +89,18 @@ class DynamoDBStore(Engine):
         patient: bool = False,
         connections: int = 10,
     ) -> "DynamoDBStore":
-        store = cls._of(url, timeout, connections)
+        """Check the schema, which `hello migrate` makes; `connections`: see `Client`.
+
+        Raises:
+            StoreUnavailableError: the table can't be reached, and `patient` is not set.
+            StoreError: the table is missing, or its schema newer.
+        """
+        store = cls(_client(url, timeout, connections))
         try:
-            await store._check_version()
+            await store.ping()
         except StoreUnavailableError as error:
             if patient:
-                logger.warning("store: %s Trying on.", error)
+                logger.warning("the store can't be reached yet: %s", error)
                 return store
             await store.close()
             raise
@@ -80,44 +111,80 @@ class DynamoDBStore(Engine):
 
     @classmethod
     async def migrate(cls, url: str, *, timeout: float) -> str:  # noqa: ASYNC109 - of each step
-        store = cls._of(url, timeout, 10)
+        client = _client(url, timeout, 1)
         try:
-            return await store._migrate()
+            return await dynamodb_schema.migrate(client)
         finally:
-            await store.close()
+            await client.close()
 
-    @classmethod
-    def _of(cls, url: str, timeout: float, connections: int) -> "DynamoDBStore":
-        match = URL.fullmatch(url)
-        if match is None:
-            raise ValueError("not a DynamoDB URL")
-        return cls(Client(match[1], timeout, connections), match[2])
-
+    @_operation
     async def get(self, key: str) -> Person | None:
-        item = (await self._call("GetItem", Key=_key(key), ConsistentRead=True)).get("Item")
-        return _person(item) if item else None
+        return await self._get(key)
 
+    @_operation
     async def get_many(self, keys: Sequence[str]) -> Sequence[Person | None]:
         if len(keys) == 1:
-            return [await self.get(keys[0])]
+            return [await self._get(keys[0])]
         unique = list(dict.fromkeys(keys))
-        chunks = [unique[start : start + READ_CHUNK] for start in range(0, len(unique), READ_CHUNK)]
         found: dict[str, Person] = {}
-        for part in await asyncio.gather(*map(self._get_chunk, chunks)):
+        for part in await together(map(self._get_chunk, _chunks(unique, READ_CHUNK))):
             found |= part
         return [found.get(key) for key in keys]
 
+    @_operation
+    async def put(self, entry: Entry, *, create: bool = False) -> bool:
+        if not create:
+            await self._put(entry)
+            return True
+        try:
+            await self.client.call(
+                "PutItem",
+                repeat=False,  # it would see its own effect
+                Item=_item(entry),
+                ConditionExpression="attribute_not_exists(#key)",
+                ExpressionAttributeNames={"#key": "key"},
+            )
+        except RefusedError as error:
+            if error.code == "ConditionalCheckFailedException":
+                return False
+            raise
+        return True
+
+    @_operation
+    async def put_many(self, entries: Sequence[Entry]) -> None:
+        last = list({entry.key: entry for entry in entries}.values())
+        if len(last) == 1:
+            await self._put(last[0])
+            return
+        room = asyncio.Semaphore(PARALLEL_WRITES)
+
+        async def write(chunk: Sequence[Entry]) -> None:
+            async with room:
+                requests = [{"PutRequest": {"Item": _item(entry)}} for entry in chunk]
+                await self._batch("BatchWriteItem", requests, "UnprocessedItems")
+
+        await together(map(write, _chunks(last, WRITE_CHUNK)))
+
+    @_operation
+    async def delete(self, key: str) -> bool:
+        # Not repeated: it would find that nobody is there.
+        answer = await self.client.call("DeleteItem", repeat=False, Key=_key(key), ReturnValues="ALL_OLD")
+        return bool(answer.get("Attributes"))
+
+    @_operation
     async def people(self, limit: int, after: str | None = None) -> Page:
         start: dict[str, Any] = {"ExclusiveStartKey": _key(after)} if after else {}
         items: list[Any] = []
         while len(items) <= limit:
-            page = await self._call("Scan", Limit=limit + 2 - len(items), ConsistentRead=True, **start)
-            items += [item for item in page["Items"] if item["key"]["S"] != SCHEMA_KEY]
+            # One more tells whether a page follows, and one may be the schema's.
+            page = await self.client.call("Scan", Limit=limit + 2 - len(items), ConsistentRead=True, **start)
+            items += [item for item in page["Items"] if _key(item["key"]["S"]) != dynamodb_schema.ITEM_KEY]
             if "LastEvaluatedKey" not in page:
                 break
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
         return _page(items, limit, "key")
 
+    @_operation
     async def birthdays(
         self, ranges: Sequence[tuple[str, str]], limit: int, after: str | None = None
     ) -> Page:
@@ -134,182 +201,100 @@ class DynamoDBStore(Engine):
                 break
         return _page(items, limit, "birthday")
 
-    async def put(self, entry: Entry, *, create: bool = False) -> bool:
-        if not create:
-            await self._call("PutItem", Item=_item(entry))
-            return True
-        try:
-            await self._call(
-                "PutItem",
-                repeat=False,  # it would see its own effect
-                Item=_item(entry),
-                ConditionExpression="attribute_not_exists(#key)",
-                ExpressionAttributeNames={"#key": "key"},
-            )
-        except RefusedError as error:
-            if error.code == "ConditionalCheckFailedException":
-                return False
-            raise
-        return True
-
-    async def put_many(self, entries: Sequence[Entry]) -> None:
-        last = list({entry.key: entry for entry in entries}.values())
-        if len(last) == 1:
-            await self.put(last[0])
-            return
-        room = asyncio.Semaphore(PARALLEL_WRITES)
-        chunks = [last[start : start + WRITE_CHUNK] for start in range(0, len(last), WRITE_CHUNK)]
-
-        async def write(chunk: Sequence[Entry]) -> None:
-            async with room:
-                requests = [{"PutRequest": {"Item": _item(entry)}} for entry in chunk]
-                await self._batch("BatchWriteItem", {self._table: requests}, "UnprocessedItems")
-
-        await asyncio.gather(*map(write, chunks))
-
-    async def delete(self, key: str) -> bool:
-        answer = await self._call("DeleteItem", repeat=False, Key=_key(key), ReturnValues="ALL_OLD")
-        return bool(answer.get("Attributes"))
-
+    @_operation
     async def ping(self) -> None:
-        await self._call("GetItem", Key=_key(SCHEMA_KEY), ConsistentRead=True)
+        await self.client.call("GetItem", Key=dynamodb_schema.ITEM_KEY, ConsistentRead=True)
 
     async def close(self) -> None:
-        await self._client.close()
+        self.closed = True
+        if self.under_way:
+            await self.at_rest.wait()
+        await self.client.close()
 
-    async def _call(self, action: str, *, repeat: bool = True, **payload: Any) -> Any:
-        try:
-            return await self._client.call(action, {"TableName": self._table, **payload}, repeat=repeat)
-        except RefusedError as error:
-            if error.code == "ResourceNotFoundException":
-                raise StoreError(
-                    f"There is no table {self._table}, or it lacks the index; run `hello migrate`."
-                ) from error
-            raise
+    def ended(self) -> None:
+        """Take down that an operation has ended."""
+        self.under_way -= 1
+        if self.closed and not self.under_way:
+            self.at_rest.set()
+
+    async def _get(self, key: str) -> Person | None:
+        item = (await self.client.call("GetItem", Key=_key(key), ConsistentRead=True)).get("Item")
+        return _person(item) if item else None
+
+    async def _put(self, entry: Entry) -> None:
+        await self.client.call("PutItem", Item=_item(entry))
 
     async def _batch(self, action: str, requests: Any, left: str) -> list[Any]:
+        """Send requests about the table until none is left over; return the answers."""
         answers = []
+        items = {self.client.table: requests}
         pause = FIRST_PAUSE
-        while requests:
-            answers.append(await self._client.call(action, {"RequestItems": requests}))
-            requests = answers[-1].get(left)
-            if requests:
-                await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - full jitter
-                pause = min(pause * 2, 1)
-        return answers
+        while True:
+            answers.append(await self.client.send(action, {"RequestItems": items}))
+            items = answers[-1].get(left)
+            if not items:
+                return answers
+            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - full jitter
+            pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _get_chunk(self, keys: Sequence[str]) -> dict[str, Person]:
-        requests = {self._table: {"Keys": [_key(key) for key in keys], "ConsistentRead": True}}
+        requests = {"Keys": [_key(key) for key in keys], "ConsistentRead": True}
         answers = await self._batch("BatchGetItem", requests, "UnprocessedKeys")
-        items = [item for answer in answers for item in answer["Responses"].get(self._table, [])]
+        items = [item for answer in answers for item in answer["Responses"].get(self.client.table, [])]
         return {item["key"]["S"]: _person(item) for item in items}
 
     async def _between(self, start: str, last: str, wanted: int) -> list[Any]:
         """Return the first `wanted` items after `start` up to the day `last`, of all shards in order."""
         size = wanted // SHARDS + SLACK
-        shards = [_Shard(self._query(shard, start, last, size)) for shard in range(SHARDS)]
-        await asyncio.gather(*(shard.fill() for shard in shards))
-        heap = [
-            (shard.items[0]["birthday"]["S"], number) for number, shard in enumerate(shards) if shard.items
-        ]
+        shards = await together(self._query(shard, start, last, size) for shard in range(SHARDS))
+        heap = [(items[0]["birthday"]["S"], shard) for shard, (items, _) in enumerate(shards) if items]
         heapq.heapify(heap)
         found: list[Any] = []
         while heap and len(found) < wanted:
-            position, number = heapq.heappop(heap)
-            shard = shards[number]
-            found.append(shard.items.pop(0))
-            if not shard.items and shard.more:
-                shard.query = self._query(number, position, last, size)
-                await shard.fill()
-            if shard.items:
-                heapq.heappush(heap, (shard.items[0]["birthday"]["S"], number))
+            position, shard = heapq.heappop(heap)
+            items, more = shards[shard]
+            found.append(items.popleft())
+            if not items and more and len(found) < wanted:
+                items, _ = shards[shard] = await self._query(shard, position, last, size)
+            if items:
+                heapq.heappush(heap, (items[0]["birthday"]["S"], shard))
         return found
 
-    def _query(self, shard: int, start: str, last: str, size: int) -> Awaitable[Any]:
+    async def _query(self, shard: int, start: str, last: str, size: int) -> tuple[deque[Any], bool]:
+        """Return up to `size` items of a shard, and whether there are more; none only at the end."""
         # BETWEEN counts both ends. What sorts next after a position has "\0" behind it; no key begins
         # with the last code point, so it ends the day.
-        return self._call(
-            "Query",
-            IndexName=INDEX,
-            KeyConditionExpression="shard = :shard AND birthday BETWEEN :start AND :end",
-            ExpressionAttributeValues={
-                ":shard": {"N": str(shard)},
-                ":start": {"S": start + "\0" if len(start) > 5 else start},
-                ":end": {"S": last + "\U0010ffff"},
-            },
-            Limit=size,
-        )
-
-    async def _check_version(self) -> None:
-        item = (await self._call("GetItem", Key=_key(SCHEMA_KEY), ConsistentRead=True)).get("Item")
-        version = int(item["version"]["N"]) if item else SCHEMA_VERSION
-        if version > SCHEMA_VERSION:
-            raise StoreError(
-                f"The table has schema version {version}, and this hello knows {SCHEMA_VERSION}. "
-                "Nothing was changed."
-            )
-
-    async def _migrate(self) -> str:
-        created = await self._create()
-        await self._wait_until_active()
-        await self._check_version()
-        item = {**_key(SCHEMA_KEY), "version": {"N": str(SCHEMA_VERSION)}}
-        await self._call("PutItem", Item=item)
-        return f"{'created the table' if created else 'the table is there'}, schema version {SCHEMA_VERSION}"
-
-    async def _create(self) -> bool:
-        kinds = {"key": "S", "shard": "N", "birthday": "S"}
-        index = {"IndexName": INDEX, "KeySchema": INDEX_SCHEMA, "Projection": {"ProjectionType": "ALL"}}
         try:
-            await self._call("DescribeTable")
-        except StoreError as error:
-            if isinstance(error, StoreUnavailableError) or not isinstance(error.__cause__, RefusedError):
-                raise
-        else:
-            return False
-        try:
-            await self._call(
-                "CreateTable",
-                KeySchema=KEY_SCHEMA,
-                AttributeDefinitions=[
-                    {"AttributeName": name, "AttributeType": kind} for name, kind in kinds.items()
-                ],
-                BillingMode="PAY_PER_REQUEST",
-                GlobalSecondaryIndexes=[index],
+            answer = await self.client.call(
+                "Query",
+                IndexName=dynamodb_schema.INDEX,
+                KeyConditionExpression="shard = :shard AND birthday BETWEEN :start AND :end",
+                ExpressionAttributeValues={
+                    ":shard": {"N": str(shard)},
+                    ":start": {"S": start + "\0" if len(start) > 5 else start},
+                    ":end": {"S": last + "\U0010ffff"},
+                },
+                Limit=size,
             )
         except RefusedError as error:
-            if error.code != "ResourceInUseException":  # another is making it
-                raise
-            return False
-        return True
-
-    async def _wait_until_active(self) -> None:
-        deadline = asyncio.get_running_loop().time() + TABLE_SECONDS
-        while True:
-            table = (await self._call("DescribeTable"))["Table"]
-            indexes = {index["IndexName"]: index for index in table.get("GlobalSecondaryIndexes", [])}
-            index = indexes.get(INDEX)
-            if table["KeySchema"] != KEY_SCHEMA or index is None or index["KeySchema"] != INDEX_SCHEMA:
+            if error.code == "ValidationException":
                 raise StoreError(
-                    f"The table {self._table} has another key or index than hello needs. Nothing was changed."
-                )
-            if table["TableStatus"] == index.get("IndexStatus") == "ACTIVE":
-                return
-            if asyncio.get_running_loop().time() > deadline:
-                raise StoreUnavailableError("The table is still being made; run `hello migrate` again later.")
-            await asyncio.sleep(0.2)
+                    f"The table {self.client.table} lacks the index {dynamodb_schema.INDEX}: "
+                    "run `hello migrate`."
+                ) from error
+            raise
+        return deque(answer["Items"]), "LastEvaluatedKey" in answer
 
 
-class _Shard:
-    def __init__(self, query: Awaitable[Any]) -> None:
-        self.query = query
-        self.items: list[Any] = []
-        self.more = False
+def _client(url: str, timeout: float, connections: int) -> Client:
+    match = URL.fullmatch(url)
+    if match is None:
+        raise ValueError("not a DynamoDB URL")
+    return Client(match[1], match[2], timeout, connections)
 
-    async def fill(self) -> None:
-        answer = await self.query
-        self.items = answer["Items"]
-        self.more = "LastEvaluatedKey" in answer
+
+def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def _key(key: str) -> dict[str, Any]:

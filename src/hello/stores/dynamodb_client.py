@@ -1,36 +1,39 @@
 """Signed requests to DynamoDB's HTTP JSON API, with retries and errors in the store's terms."""
 
 import asyncio
-import json
 import os
 import random
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import aiohttp
-from aiodynamo.credentials import (
-    ChainCredentials,
-    ContainerMetadataCredentials,
-    EnvironmentCredentials,
-    FileCredentials,
-    InstanceMetadataCredentialsV2,
-)
-from aiodynamo.http.aiohttp import AIOHTTP
-from aiodynamo.sign import make_default_endpoint, signed_dynamo_request
+import msgspec
 from yarl import URL
 
+from hello.stores.aws_credentials import Credentials, RenewedCredentials
+from hello.stores.aws_signing import Signer
+from hello.stores.aws_sources import domain, source
 from hello.stores.base import StoreError, StoreUnavailableError
 from hello.timeouts import SharedTimeout
 
+T = TypeVar("T")
+
+API = "DynamoDB_20120810"
+LEAST_CONNECTIONS = 32
 THROTTLED = {"ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"}
+EXPIRED = "ExpiredTokenException"
 BAD_CREDENTIALS = {
-    "AccessDeniedException",
-    "ExpiredTokenException",
+    EXPIRED,
     "InvalidSignatureException",
     "MissingAuthenticationTokenException",
     "UnrecognizedClientException",
 }
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
 
 
 class RefusedError(StoreError):
@@ -41,84 +44,142 @@ class RefusedError(StoreError):
         self.code = code
 
 
-class Client:
-    """Calls one region's DynamoDB. Each `limit` that a caller enters bounds the retries made inside."""
+class MissingTableError(StoreError):
+    """There is no such table, or not yet."""
 
-    def __init__(self, region: str, timeout: float, connections: int) -> None:
-        self.limit = SharedTimeout(timeout)
-        self._region = region
+
+class Client:
+    """Calls DynamoDB for one table, in one region.
+
+    An operation of the store enters `time_limit` around all of its calls: it bounds their retries too.
+
+    An HTTP/1.1 connection carries one request at a time, and a page of birthdays is 16 of them: a client
+    opens up to `connections`, and never less than 32 where load needs them, so that one page holds up no
+    other request. They are opened as needed, and closed when 15 seconds idle.
+    """
+
+    def __init__(self, region: str, table: str, timeout: float, connections: int) -> None:
+        self.table = table
+        self._limit = SharedTimeout(timeout)
+        self._trouble = ""  # why the last request failed, until one succeeds
         endpoint = os.environ.get("AWS_ENDPOINT_URL_DYNAMODB") or os.environ.get("AWS_ENDPOINT_URL")
-        self._endpoint = URL(endpoint) if endpoint else make_default_endpoint(region)
+        self._url = URL(endpoint or f"https://dynamodb.{domain(region)}").origin() / ""
+        host = self._url.raw_host or ""
+        if self._url.raw_host and ":" in host:
+            host = f"[{host}]"
+        self._signer = Signer(
+            region, "dynamodb", host if self._url.is_default_port() else f"{host}:{self._url.port}"
+        )
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections), timeout=aiohttp.ClientTimeout(timeout)
+            connector=aiohttp.TCPConnector(limit=max(connections, LEAST_CONNECTIONS)),
+            # One address of several that does not answer leaves time to try the next.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeout / 3),
+            headers={"Accept-Encoding": "identity"},
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
-        self._credentials = ChainCredentials(
-            [
-                EnvironmentCredentials(),
-                FileCredentials(),
-                ContainerMetadataCredentials(),
-                InstanceMetadataCredentialsV2(),
-            ]
-        )
+        self._credentials = RenewedCredentials(source(region))
 
     async def close(self) -> None:
         """Close the connections."""
+        await self._credentials.close()
         await self._session.close()
 
-    async def call(self, action: str, payload: Mapping[str, Any], *, repeat: bool = True) -> Any:
-        """Return the answer to one request.
+    @contextmanager
+    def time_limit(self) -> Iterator[None]:
+        """Raise StoreUnavailableError inside after `timeout` seconds; a task enters it once at a time."""
+        try:
+            with self._limit:
+                yield
+        except TimeoutError:
+            raise StoreUnavailableError(self._trouble or "DynamoDB did not answer in time.") from None
+
+    async def call(self, action: str, *, repeat: bool = True, **payload: Any) -> Any:
+        """Send a request about the table; see `send`."""
+        return await self.send(action, {"TableName": self.table, **payload}, repeat=repeat)
+
+    async def send(self, action: str, payload: Mapping[str, Any], *, repeat: bool = True) -> Any:
+        """Return the answer to one request, once there is one: the caller's time limit ends the retries.
 
         With `repeat` it is sent again after any passing failure, else only where nothing can have been done.
 
         Raises:
             RefusedError: a reason that sending again would not change.
-            StoreUnavailableError: no answer, throttled or not let in.
+            MissingTableError: that reason is that there is no table.
+            StoreUnavailableError: the credentials are missing or not let in, or not to be repeated.
         """
+        body = _encode(payload)
         pause = FIRST_PAUSE
-        reason = "DynamoDB did not answer in time."
-        try:
-            with self.limit:
-                while True:
-                    again, reason, answer = await self._once(action, payload)
-                    if not reason:
-                        return answer
-                    if not (again or repeat):
-                        raise StoreUnavailableError(reason)
-                    await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - full jitter
-                    pause = min(pause * 2, LONGEST_PAUSE)
-        except TimeoutError:
-            raise StoreUnavailableError(reason or "DynamoDB did not answer in time.") from None
+        while True:
+            undone, reason, answer = await self._try(action, body)
+            self._trouble = reason
+            if not reason:
+                return answer
+            if not (undone or repeat):
+                raise StoreUnavailableError(reason)
+            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - full jitter
+            pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _once(self, action: str, payload: Mapping[str, Any]) -> tuple[bool, str, Any]:
-        """Return whether surely nothing was done, why it failed, and the answer where it did not."""
-        # aiodynamo's chain swallows a cancellation: shielded, it can't hold up the time limit.
-        key = await asyncio.shield(asyncio.ensure_future(self._credentials.get_key(AIOHTTP(self._session))))
-        if key is None:
-            raise StoreUnavailableError(
-                "No AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-                "AWS_PROFILE, or give the task or instance a role."
-            )
-        signed = signed_dynamo_request(
-            key=key, payload=payload, action=action, region=self._region, endpoint=self._endpoint
-        )
+    async def _try(self, action: str, body: bytes) -> tuple[bool, str, Any]:
+        """Return whether surely nothing was done, why it failed ("" for success), and the answer."""
+        credentials = await self._credentials.get()
+        tried = await self._once(action, body, credentials)
+        if tried[1] == EXPIRED:
+            credentials = await self._credentials.replace(credentials)
+            tried = await self._once(action, body, credentials)
+        if tried[1] in BAD_CREDENTIALS:
+            raise StoreUnavailableError(f"AWS does not accept the credentials ({tried[1]}): renew them.")
+        return tried
+
+    async def _once(self, action: str, body: bytes, credentials: Credentials) -> tuple[bool, str, Any]:
+        headers = self._signer.headers(credentials, f"{API}.{action}", body, time.time())
         try:
-            async with self._session.post(signed.url, headers=signed.headers, data=signed.body) as response:
-                body = await response.read()
-        except aiohttp.ClientConnectorError:
-            return True, "DynamoDB can't be reached: the connection was refused or has no route.", None
-        except (aiohttp.ClientError, TimeoutError):
+            async with self._session.post(
+                self._url, headers=headers, data=body, allow_redirects=False
+            ) as response:
+                answer = await response.read()
+        except aiohttp.ClientConnectorCertificateError:
+            return True, "DynamoDB can't be reached: its TLS certificate is not accepted.", None
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            return True, "DynamoDB can't be reached: no connection is made.", None
+        except (aiohttp.ClientError, OSError):
             return False, "DynamoDB did not answer: the connection was lost.", None
         if response.status == 200:
-            return True, "", json.loads(body)
-        try:
-            code = str(json.loads(body)["__type"]).rpartition("#")[2]
-        except (ValueError, KeyError, TypeError):
-            code = ""
+            try:
+                return True, "", _decode(answer)
+            except msgspec.DecodeError:
+                return False, "DynamoDB's answer is not JSON: is the endpoint DynamoDB?", None
+        code = _code(answer)
         if code in THROTTLED:
             return True, "DynamoDB throttles the table's requests.", None
+        if code in BAD_CREDENTIALS:
+            return True, code, None
         if response.status >= 500:
             return False, f"DynamoDB answered with status {response.status}.", None
-        if code in BAD_CREDENTIALS:
-            self._credentials.invalidate()
-            raise StoreUnavailableError(f"AWS does not accept the credentials ({code}): renew them.")
+        if code == "AccessDeniedException":
+            raise StoreUnavailableError(
+                f"AWS does not let these credentials do dynamodb:{action} on the table {self.table}."
+            )
+        if code == "ResourceNotFoundException":
+            raise MissingTableError(
+                f"There is no table {self.table} in this region, or it lacks its index: run `hello migrate`."
+            )
         raise RefusedError(code or f"status {response.status}")
+
+
+async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return what all of them return; with the first that fails, or a cancellation, the rest end too."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        raise
+
+
+def _code(answer: bytes) -> str:
+    try:
+        return str(_decode(answer)["__type"]).rpartition("#")[2]
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return ""
