@@ -198,9 +198,7 @@ async def test_many_are_got_at_once(store: Store) -> None:
     assert list(await store.get_many(["zoe"])) == [None]
     people = {username_key(name): Person(name, BORN) for name in [*SCRIPTS, *names(600), "x" * 64]}
     await store.put_many([entry(*person) for person in people.values()])
-    keys = (
-        [key for known in people for key in (known, f"{known}q")] + list(people)[:20] + ["", "a'b", '"', "\\"]
-    )
+    keys = [key for known in people for key in (known, f"{known}q")] + list(people)[:20] + ["a'b", '"', "\\"]
     random.Random(1).shuffle(keys)
     assert list(await store.get_many(keys)) == [people.get(key) for key in keys]
     for key in list(people)[:30]:
