@@ -45,7 +45,7 @@ async def open_store(
         timeout: seconds after which an operation gives up.
         create: make the database if it is missing, where that is no more than a file.
         patient: open the store also while its server can't be reached; operations fail until it can.
-        connections: most that are open at once, where the engine has such.
+        connections: most that are open at once, where the engine has such; DynamoDB takes at least 32.
 
     Raises:
         ValueError: no such kind of URL.

@@ -13,19 +13,17 @@ list of birthdays may trail a write by a moment.
 import asyncio
 import heapq
 import logging
-import random
 import re
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from datetime import date
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
-from zlib import crc32
 
 from hello.birthday import Person
 from hello.stores import dynamodb_schema
 from hello.stores.base import Engine, Entry, Page, StoreError, StoreUnavailableError
-from hello.stores.dynamodb_client import FIRST_PAUSE, LONGEST_PAUSE, Client, RefusedError, together
+from hello.stores.dynamodb_client import Client, RefusedError, together
+from hello.stores.dynamodb_items import SHARDS, item_of, key_of, person_of
 
 logger = logging.getLogger("hello.stores")
 
@@ -33,7 +31,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 URL = re.compile(r"dynamodb://([a-z]{2}(?:-[a-z]+)+-[0-9])/([a-zA-Z0-9_.-]{3,255})")
-SHARDS = 16
 READ_CHUNK, WRITE_CHUNK = 100, 25  # the most that BatchGetItem and BatchWriteItem take
 PARALLEL_WRITES = 8
 SLACK = 4  # items asked of each shard beyond its share of a page
@@ -140,7 +137,7 @@ class DynamoDBStore(Engine):
             await self.client.call(
                 "PutItem",
                 repeat=False,  # it would see its own effect
-                Item=_item(entry),
+                Item=item_of(entry),
                 ConditionExpression="attribute_not_exists(#key)",
                 ExpressionAttributeNames={"#key": "key"},
             )
@@ -160,25 +157,25 @@ class DynamoDBStore(Engine):
 
         async def write(chunk: Sequence[Entry]) -> None:
             async with room:
-                requests = [{"PutRequest": {"Item": _item(entry)}} for entry in chunk]
-                await self._batch("BatchWriteItem", requests, "UnprocessedItems")
+                requests = [{"PutRequest": {"Item": item_of(entry)}} for entry in chunk]
+                await self.client.send_all("BatchWriteItem", requests, "UnprocessedItems")
 
         await together(map(write, _chunks(last, WRITE_CHUNK)))
 
     @_operation
     async def delete(self, key: str) -> bool:
         # Not repeated: it would find that nobody is there.
-        answer = await self.client.call("DeleteItem", repeat=False, Key=_key(key), ReturnValues="ALL_OLD")
+        answer = await self.client.call("DeleteItem", repeat=False, Key=key_of(key), ReturnValues="ALL_OLD")
         return bool(answer.get("Attributes"))
 
     @_operation
     async def people(self, limit: int, after: str | None = None) -> Page:
-        start: dict[str, Any] = {"ExclusiveStartKey": _key(after)} if after else {}
+        start: dict[str, Any] = {"ExclusiveStartKey": key_of(after)} if after else {}
         items: list[Any] = []
         while len(items) <= limit:
             # One more tells whether a page follows, and one may be the schema's.
             page = await self.client.call("Scan", Limit=limit + 2 - len(items), ConsistentRead=True, **start)
-            items += [item for item in page["Items"] if _key(item["key"]["S"]) != dynamodb_schema.ITEM_KEY]
+            items += [item for item in page["Items"] if key_of(item["key"]["S"]) != dynamodb_schema.ITEM_KEY]
             if "LastEvaluatedKey" not in page:
                 break
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
@@ -218,30 +215,17 @@ class DynamoDBStore(Engine):
             self.at_rest.set()
 
     async def _get(self, key: str) -> Person | None:
-        item = (await self.client.call("GetItem", Key=_key(key), ConsistentRead=True)).get("Item")
-        return _person(item) if item else None
+        item = (await self.client.call("GetItem", Key=key_of(key), ConsistentRead=True)).get("Item")
+        return person_of(item) if item else None
 
     async def _put(self, entry: Entry) -> None:
-        await self.client.call("PutItem", Item=_item(entry))
-
-    async def _batch(self, action: str, requests: Any, left: str) -> list[Any]:
-        """Send requests about the table until none is left over; return the answers."""
-        answers = []
-        items = {self.client.table: requests}
-        pause = FIRST_PAUSE
-        while True:
-            answers.append(await self.client.send(action, {"RequestItems": items}))
-            items = answers[-1].get(left)
-            if not items:
-                return answers
-            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - full jitter
-            pause = min(pause * 2, LONGEST_PAUSE)
+        await self.client.call("PutItem", Item=item_of(entry))
 
     async def _get_chunk(self, keys: Sequence[str]) -> dict[str, Person]:
-        requests = {"Keys": [_key(key) for key in keys], "ConsistentRead": True}
-        answers = await self._batch("BatchGetItem", requests, "UnprocessedKeys")
+        requests = {"Keys": [key_of(key) for key in keys], "ConsistentRead": True}
+        answers = await self.client.send_all("BatchGetItem", requests, "UnprocessedKeys")
         items = [item for answer in answers for item in answer["Responses"].get(self.client.table, [])]
-        return {item["key"]["S"]: _person(item) for item in items}
+        return {item["key"]["S"]: person_of(item) for item in items}
 
     async def _between(self, start: str, last: str, wanted: int) -> list[Any]:
         """Return the first `wanted` items after `start` up to the day `last`, of all shards in order."""
@@ -298,25 +282,6 @@ def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def _key(key: str) -> dict[str, Any]:
-    return {"key": {"S": key}}
-
-
-def _item(entry: Entry) -> dict[str, Any]:
-    born = entry.born.isoformat()
-    return {
-        "key": {"S": entry.key},
-        "username": {"S": entry.username},
-        "born": {"S": born},
-        "shard": {"N": str(crc32(entry.key.encode()) % SHARDS)},
-        "birthday": {"S": born[5:] + entry.key},
-    }
-
-
-def _person(item: Any) -> Person:
-    return Person(item["username"]["S"], date.fromisoformat(item["born"]["S"]))
-
-
 def _page(items: list[Any], limit: int, position: str) -> Page:
     after = items[limit - 1][position]["S"] if len(items) > limit else None
-    return Page([_person(item) for item in items[:limit]], after)
+    return Page([person_of(item) for item in items[:limit]], after)

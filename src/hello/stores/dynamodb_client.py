@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ BAD_CREDENTIALS = {
     "MissingAuthenticationTokenException",
     "UnrecognizedClientException",
 }
+THROTTLES = "DynamoDB throttles the table's requests."
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds
 
 _decode = msgspec.json.Decoder().decode
@@ -62,14 +63,8 @@ class Client:
         self.table = table
         self._limit = SharedTimeout(timeout)
         self._trouble = ""  # why the last request failed, until one succeeds
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_DYNAMODB") or os.environ.get("AWS_ENDPOINT_URL")
-        self._url = URL(endpoint or f"https://dynamodb.{domain(region)}").origin() / ""
-        host = self._url.raw_host or ""
-        if self._url.raw_host and ":" in host:
-            host = f"[{host}]"
-        self._signer = Signer(
-            region, "dynamodb", host if self._url.is_default_port() else f"{host}:{self._url.port}"
-        )
+        self._url = _endpoint(region)
+        self._signer = Signer(region, "dynamodb", str(self._url.host_port_subcomponent))
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=max(connections, LEAST_CONNECTIONS)),
             # One address of several that does not answer leaves time to try the next.
@@ -119,6 +114,22 @@ class Client:
             await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - full jitter
             pause = min(pause * 2, LONGEST_PAUSE)
 
+    async def send_all(
+        self, action: str, requests: Sequence[Any] | Mapping[str, Any], left: str
+    ) -> list[Any]:
+        """Send a batch about the table, and again what is `left` over; return all answers."""
+        answers = []
+        items: Any = {self.table: requests}
+        pause = FIRST_PAUSE
+        while True:
+            answers.append(await self.send(action, {"RequestItems": items}))
+            items = answers[-1].get(left)
+            if not items:
+                return answers
+            self._trouble = THROTTLES  # why DynamoDB leaves anything over
+            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - full jitter
+            pause = min(pause * 2, LONGEST_PAUSE)
+
     async def _try(self, action: str, body: bytes) -> tuple[bool, str, Any]:
         """Return whether surely nothing was done, why it failed ("" for success), and the answer."""
         credentials = await self._credentials.get()
@@ -150,7 +161,7 @@ class Client:
                 return False, "DynamoDB's answer is not JSON: is the endpoint DynamoDB?", None
         code = _code(answer)
         if code in THROTTLED:
-            return True, "DynamoDB throttles the table's requests.", None
+            return True, THROTTLES, None
         if code in BAD_CREDENTIALS:
             return True, code, None
         if response.status >= 500:
@@ -176,6 +187,17 @@ async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
             task.cancel()
         await asyncio.wait(tasks)
         raise
+
+
+def _endpoint(region: str) -> URL:
+    given = os.environ.get("AWS_ENDPOINT_URL_DYNAMODB") or os.environ.get("AWS_ENDPOINT_URL")
+    try:
+        origin = URL(given or f"https://dynamodb.{domain(region)}").origin()
+    except ValueError:
+        origin = URL()
+    if origin.scheme not in {"http", "https"}:
+        raise StoreError("AWS_ENDPOINT_URL is no address such as http://localhost:8000.")
+    return origin / ""
 
 
 def _code(answer: bytes) -> str:
