@@ -251,3 +251,30 @@ def test_shards_share_the_people_of_one_day(moto_url: str, proxy: Proxy, named: 
     assert sum(sent.values()) == 10_000
     assert len(sent) == SHARDS
     assert max(sent.values()) <= 1.5 * 10_000 / SHARDS
+
+
+# Restoring
+
+
+def test_a_restored_table_is_a_store(moto_url: str) -> None:
+    """A table restored as docs/dynamodb.md says opens under its new name, with all people and the index."""
+    people = [entry(letters(number)) for number in range(50)]
+    restored = f"{moto_url}-restored"
+
+    async def fill() -> None:
+        store = await open_store(moto_url, timeout=30)
+        await store.put_many(people)
+        await store.close()
+
+    async def found() -> list[int]:
+        store = await open_store(restored, timeout=30)
+        lists = await store.people(100), await store.birthdays(EVERYONE, 100)
+        await store.close()
+        return [len(page.people) for page in lists]
+
+    asyncio.run(fill())
+    source, target = (url.rpartition("/")[2] for url in (moto_url, restored))
+    payload = {"SourceTableName": source, "TargetTableName": target, "UseLatestRestorableTime": True}
+    call(moto_url, "RestoreTableToPointInTime", **payload)
+    assert asyncio.run(found()) == [50, 50]
+    assert asyncio.run(migrate(restored, timeout=30)).startswith("the table is there")
