@@ -111,22 +111,48 @@ def test_a_newer_schema_is_refused_and_left_alone(emulator: str) -> None:
     assert call(url, "GetItem", Key=key, ConsistentRead=True)["Item"]["version"] == {"N": "99"}
 
 
-@pytest.mark.parametrize("name", ["id", "key"])
-def test_a_table_of_another_kind_is_refused_and_left_alone(emulator: str, name: str) -> None:
-    """With another key, or without the index, it is not ours: nothing is added to it."""
+def schema(*names: str) -> list[dict[str, str]]:
+    """Return the key schema of a partition key and perhaps a sort key."""
+    return [{"AttributeName": n, "KeyType": kind} for n, kind in zip(names, ("HASH", "RANGE"), strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("key", "index_key", "projection"),
+    [
+        (["key"], [], ""),
+        (["id"], ["shard", "birthday"], "ALL"),
+        (["key", "born"], ["shard", "birthday"], "ALL"),
+        (["key"], ["birthday", "shard"], "ALL"),
+        (["key"], ["shard", "birthday"], "KEYS_ONLY"),
+    ],
+)
+def test_a_table_of_another_kind_is_refused_and_left_alone(
+    emulator: str, key: list[str], index_key: list[str], projection: str
+) -> None:
+    """With another key, without the index or with one that differs, it is not ours: nothing is added."""
     assert emulator
     url = new_url()
+    index = {
+        "IndexName": "birthdays",
+        "KeySchema": schema(*index_key),
+        "Projection": {"ProjectionType": projection},
+    }
     call(
         url,
         "CreateTable",
-        KeySchema=[{"AttributeName": name, "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"}],
+        KeySchema=schema(*key),
+        AttributeDefinitions=[
+            {"AttributeName": name, "AttributeType": "N" if name == "shard" else "S"}
+            for name in [*key, *index_key]
+        ],
         BillingMode="PAY_PER_REQUEST",
+        **({"GlobalSecondaryIndexes": [index]} if index_key else {}),
     )
     with pytest.raises(StoreError, match="Nothing was changed"):
         asyncio.run(migrate(url, timeout=30))
     assert call(url, "Scan")["Count"] == 0
-    assert call(url, "DescribeTable")["Table"].get("GlobalSecondaryIndexes", []) == []
+    table = call(url, "DescribeTable")["Table"]
+    assert len(table.get("GlobalSecondaryIndexes", [])) == bool(index_key)
 
 
 def test_where_there_is_no_table_commands_say_how_to_make_it(
