@@ -63,6 +63,7 @@ async def test_the_environment_comes_first(tmp_path: Path) -> None:
     """A key, a secret and perhaps a token; half a pair is none."""
     pair = {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "secret"}
     assert await give(environ(tmp_path, **pair)) == ("AKID", "secret", None, None)
+    assert await give({**pair, "AWS_SECRET_ACCESS_KEY": "secret\n"}) == ("AKID", "secret", None, None)
     assert await give({**pair, "AWS_SESSION_TOKEN": "token"}) == ("AKID", "secret", "token", None)
     with pytest.raises(CredentialsError, match="No AWS credentials were found: set AWS_ACCESS_KEY_ID"):
         await give(environ(tmp_path, AWS_ACCESS_KEY_ID="AKID"))

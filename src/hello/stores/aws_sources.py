@@ -53,12 +53,11 @@ def source(region: str, environ: Mapping[str, str] = os.environ) -> Source:
 
 
 async def _give(region: str, environ: Mapping[str, str]) -> Credentials:
-    if environ.get("AWS_ACCESS_KEY_ID") and environ.get("AWS_SECRET_ACCESS_KEY"):
-        return Credentials(
-            environ["AWS_ACCESS_KEY_ID"],
-            environ["AWS_SECRET_ACCESS_KEY"],
-            environ.get("AWS_SESSION_TOKEN") or None,
-        )
+    # Stripped: a secret that was mounted or piped often has a line break behind it.
+    key_id = environ.get("AWS_ACCESS_KEY_ID", "").strip()
+    secret = environ.get("AWS_SECRET_ACCESS_KEY", "").strip()
+    if key_id and secret:
+        return Credentials(key_id, secret, environ.get("AWS_SESSION_TOKEN", "").strip() or None)
     if environ.get("AWS_WEB_IDENTITY_TOKEN_FILE") and environ.get("AWS_ROLE_ARN"):
         return await _web_identity(region, environ)
     if credentials := _profile(environ):
