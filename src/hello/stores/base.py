@@ -32,7 +32,7 @@ class Page(NamedTuple):
 
 
 class Store(ABC):
-    """Keeps people under unique keys.
+    """Keeps people under unique keys, none of which is empty.
 
     Every method may raise StoreUnavailableError. A write is durable when its method returns, and each
     later read sees it, from whichever process. Positions are the store's own text: opaque to callers,

@@ -252,7 +252,8 @@ class DynamoDBStore(Engine):
             answer = await self.client.call(
                 "Query",
                 IndexName=dynamodb_schema.INDEX,
-                KeyConditionExpression="shard = :shard AND birthday BETWEEN :start AND :end",
+                KeyConditionExpression="#shard = :shard AND birthday BETWEEN :start AND :end",
+                ExpressionAttributeNames={"#shard": "shard"},  # DynamoDB reserves the word
                 ExpressionAttributeValues={
                     ":shard": {"N": str(shard)},
                     ":start": {"S": start + "\0" if len(start) > 5 else start},
