@@ -18,7 +18,7 @@ from tests.e2e.client import Answer, Client, noon_zone, path_of
 
 LATIN = "abcdefghijklmnopqrstuvwxyz"
 HELLO = Path(sys.executable).with_name("hello")
-STORES = ["sqlite", "postgresql", "moto"]
+STORES = ["sqlite", "postgresql", "moto", "dynalite"]
 START_SECONDS = 30
 EXAMPLE = "1990-04-23"  # the date that errors explain the form with, and that no test sends
 
