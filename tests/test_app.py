@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from hello import cursor
 from hello.app import Application, create_app
-from hello.birthday import LeapDay, Person
+from hello.birthday import LeapDay, Person, username_key
 from hello.settings import Settings
 from hello.stores import Entry, Page, Store, StoreError, StoreUnavailableError, open_store
 from tests.ical import dates, events
@@ -231,18 +231,29 @@ def test_a_cursor_is_good_for_two_days(start: Start, clock: Clock) -> None:
     assert app.get(following).body == second.body
 
 
-@pytest.mark.parametrize(
-    "position", ["", "x", "2026-11-2", "2026-13-01", "2026-11-24", "20261124xxx", *SCRIPTS]
-)
-def test_a_cursor_that_someone_made_up(start: Start, position: str) -> None:
-    """A cursor is no secret: whatever someone puts into one gets a page or a 400."""
+@pytest.mark.parametrize("key", ["zoe", "x" * 64, "i\u0307" * 64, *map(username_key, SCRIPTS)])
+def test_a_cursor_that_someone_made_up(start: Start, key: str) -> None:
+    """A cursor is no secret: one that could be the list's own gets a page, whoever is there."""
     app = start()
     everyone_born(app, date(2026, 11, 24), 5)
-    for kind, path in (("people", "/hello"), ("birthdays", "/birthdays")):
-        reply = app.get(f"{path}?after={cursor.encode(kind, position)}")
-        assert reply.status in {200, 400}
-        if reply.status == 400:
-            assert_problem(reply, 400, "cursor")
+    assert app.get(f"/hello?after={cursor.encode('people', key)}").status == 200
+    for position in (f"2026-11-24030{day}{key}" for day in ("11-24", "02-30", "01-01")):
+        assert app.get(f"/birthdays?after={cursor.encode('birthdays', position)}").status == 200
+
+
+@pytest.mark.parametrize("key", ["", "\0", "zoe\0", "zo e", "#schema", "x" * 129, "1", "\n"])
+def test_a_cursor_that_no_list_has_made(start: Start, key: str) -> None:
+    """No store is asked for what it can't have: empty, over-long or strange keys, days of no calendar."""
+    app = start()
+    positions = [
+        f"2026-11-24030{day}zoe" for day in ("00-10", "13-01", "04-32", "04-2x", "0\uff14-23", "4-23", "")
+    ]
+    days = ["2026-11-2", "2026-13-01", "2026-02-29", "20261124  ", "\uff12026-11-24"]
+    positions += [f"{day}03011-24zoe" for day in days] + ["2026-11-24-3011-24zoe", "2026-11-2499911-24zoe"]
+    positions += ["", "x", "2026-11-24", "2026-11-24030", f"2026-11-2403011-24{key}"]
+    for position in positions:
+        assert_problem(app.get(f"/birthdays?after={cursor.encode('birthdays', position)}"), 400, "cursor")
+    assert_problem(app.get(f"/hello?after={cursor.encode('people', key)}"), 400, "cursor")
 
 
 # 29 February, and the ends of years

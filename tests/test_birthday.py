@@ -2,6 +2,7 @@
 
 import calendar
 import re
+import sys
 import unicodedata
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -22,6 +23,7 @@ from hello.birthday import (
     UnknownTimeZoneError,
     birthday_ranges,
     days_until,
+    may_be_key,
     message,
     next_birthday,
     parse_date_of_birth,
@@ -454,3 +456,17 @@ def test_days_are_counted_from_the_date_of_the_zone(
 def test_a_clock_at_the_ends_of_time(now: datetime, name: str, today: date) -> None:
     """Where the date of a zone would be beyond the calendar, the calendar's last or first day stands."""
     assert today_in(time_zone(name), now) == today
+
+
+def test_each_letter_makes_a_key_of_two_at_most() -> None:
+    """So that a key is never longer than twice the longest name; what may be a key includes each."""
+    for number in range(sys.maxunicode + 1):
+        letter = chr(number)
+        if unicodedata.category(letter)[0] != "L":
+            continue
+        try:
+            key = username_key(letter)
+        except InvalidUsernameError:
+            continue
+        assert len(key) <= 2 * len(unicodedata.normalize("NFC", letter)), "lengths count after NFC"
+        assert may_be_key(key)

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 LeapDay = Literal["feb28", "mar1"]
 
 USERNAME_LENGTH = 64
+KEY_LENGTH = 2 * USERNAME_LENGTH  # one letter, İ, is two in lower case
 LAST_DAYS_UNTIL = 365  # no birthday is further away than this
 
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -50,6 +51,11 @@ def username_key(text: str) -> str:
     if text.isascii() and text.isalpha() and len(text) <= USERNAME_LENGTH:
         return text.lower()
     return _checked_key(unicodedata.normalize("NFC", text))
+
+
+def may_be_key(text: str) -> bool:
+    """Return whether `username_key` may have made this: an empty, longer or other text it never makes."""
+    return 0 < len(text) <= KEY_LENGTH and all(unicodedata.category(letter)[0] in "LM" for letter in text)
 
 
 def parse_username(text: str) -> tuple[str, str]:

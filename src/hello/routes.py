@@ -3,7 +3,9 @@
 Handlers raise; `app` makes answers of what they raise, by the table in `problems`.
 """
 
+import re
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from datetime import date
 from typing import Any
 
@@ -24,6 +26,11 @@ DEFAULT_DAYS, MAX_DAYS = 30, 366
 ALL_YEAR = [("01-01", "12-31")]
 FEED_PAGE = 500  # people read at once for the calendar feed
 FEED_PART = 50  # events made at once: others want the loop as well
+NOT_OURS = "This is not a cursor of this list; give the `next` of the page before, unchanged."
+BIRTHDAYS_POSITION = re.compile(
+    r"(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})(?P<days>[0-3][0-9]{2})"
+    r"(?P<month_day>(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01]))(?P<key>.+)"
+)
 CURSOR_DAYS = 2  # a list of birthdays can be paged through for this long
 
 LINKS = schema.Links(
@@ -85,6 +92,8 @@ class Routes:
         values = parameters(request.scope["query_string"], "limit", "after")
         limit = whole_number(values, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
         after = cursor.decode("people", values["after"]) if "after" in values else None
+        if after is not None and not birthday.may_be_key(after):
+            raise cursor.InvalidCursorError(NOT_OURS)
         page = await self._store.people(limit, after)
         return JSONResponse(
             schema.People(
@@ -197,7 +206,12 @@ class Routes:
 
 
 def _split_position(position: str) -> tuple[date, int, str]:
-    try:
-        return date.fromisoformat(position[:10]), int(position[10:13]), position[13:]
-    except ValueError:
-        raise cursor.InvalidCursorError("This is not a cursor of this list.") from None
+    """Return the day of a list of birthdays, how many days it holds, and the store's position in it.
+
+    A cursor is no secret, and anyone can make one: a store is asked only for what it may have named itself.
+    """
+    found = BIRTHDAYS_POSITION.fullmatch(position)
+    if found and birthday.may_be_key(found["key"]):
+        with suppress(ValueError):
+            return date.fromisoformat(found["day"]), int(found["days"]), found["month_day"] + found["key"]
+    raise cursor.InvalidCursorError(NOT_OURS)
