@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ import pytest
 from hello.birthday import Person
 from hello.stores import Entry, Store, StoreError, StoreUnavailableError, migrate, open_store
 from hello.stores import postgresql as module
+from hello.stores.postgresql_connect import connect
 from tests.postgresql import PASSWORD, Cluster
 from tests.support import hello, letters, need, refused
 
@@ -270,6 +272,55 @@ async def test_what_the_server_refuses_is_said_at_once(cluster: Cluster, postgre
         assert not isinstance(error.value, StoreUnavailableError)
         assert "s3cret" not in str(error.value)
         assert "wr0ng" not in str(error.value)
+
+
+@pytest.mark.usefixtures("clean")
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("PGPORT", "abc"), ("PGPORT", "5432,5433"), ("PGHOST", "h..x"), ("PGPASSFILE", "")],
+)
+async def test_what_can_not_be_read_is_said_at_once(
+    variable: str,
+    value: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Ports, hosts and files of passwords that make no sense: one line, which holds nothing of a password."""
+    if variable == "PGPASSFILE":
+        file = tmp_path / "passwords"
+        file.write_bytes(b"*:*:*:hello:p\xe9ss\n")
+        file.chmod(0o600)
+        value = str(file)
+    monkeypatch.setenv(variable, value)
+    where = "" if variable == "PGHOST" else "127.0.0.1"
+    with pytest.raises(StoreError, match="can't be read|is wrong"):
+        await open_store(f"postgresql://hello@{where}/hello", timeout=5, patient=True)
+    assert not caplog.records
+
+
+async def test_a_host_that_hangs_does_not_hide_the_next(postgresql_url: str) -> None:
+    """Each host of the URL gets its part of the time: one that takes connections and never answers, too."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hanging = f"127.0.0.1:{silent.getsockname()[1]}"
+        store = await open_store(postgresql_url.replace("@127", f"@{hanging},127"), timeout=3)
+        await store.ping()
+        await store.close()
+
+
+@pytest.mark.parametrize(
+    ("default", "ours"),
+    [("off", "on"), ("local", "on"), ("remote_write", "on"), ("remote_apply", "remote_apply")],
+)
+async def test_what_is_acknowledged_is_on_disk(
+    default: str, ours: str, cluster: Cluster, postgresql_url: str
+) -> None:
+    """Sessions wait for the disk whatever the server's default; one that promises more stays."""
+    database = postgresql_url.rpartition("/")[2]
+    cluster.sql(f"ALTER DATABASE {database} SET synchronous_commit = {default}")
+    connection = await connect(postgresql_url, 5)
+    assert await connection.fetchval("SHOW synchronous_commit") == ours
+    connection.terminate()
 
 
 @pytest.fixture(scope="module")

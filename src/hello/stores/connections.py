@@ -6,6 +6,7 @@ to reset; connections are opened one after the other, by one task, while somebod
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,8 @@ import asyncpg
 
 from hello.stores.base import StoreError, StoreUnavailableError
 from hello.stores.reconnect import Gate
+
+logger = logging.getLogger("hello.stores")
 
 IDLE_SECONDS = 300  # below the 350 s after which load balancers forget a connection without a word
 CLOSE_SECONDS = 1.0
@@ -106,11 +109,13 @@ class Connections:
             self._opener.cancel()
             with suppress(asyncio.CancelledError):
                 await self._opener
-        while self._idle:
-            _, connection = self._idle.pop()
-            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):  # TimeoutError is of these
-                await connection.close(timeout=CLOSE_SECONDS)
-            self._forget(connection)
+        closing = [self._idle.pop()[1] for _ in range(len(self._idle))]
+        await asyncio.gather(*map(self._close, closing))
+
+    async def _close(self, connection: Connection) -> None:
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):  # TimeoutError is of these
+            await connection.close(timeout=CLOSE_SECONDS)
+        self._forget(connection)
 
     def _forget(self, connection: Connection) -> None:
         self._open -= 1
@@ -146,12 +151,18 @@ class Connections:
                 self._open += 1
                 self.release(connection)
         except StoreError as error:
-            self._reason = str(error)
-            self._gate.failed()
-            if not self._open:  # or those that are in use come back to who waits
-                self._fail(error)
+            self._failed(error)
+        except Exception as error:
+            logger.error("unexpected error while connecting", exc_info=error)
+            self._failed(StoreUnavailableError("No connection can be made; the log says why."))
         finally:
             self._opener = None
+
+    def _failed(self, error: StoreError) -> None:
+        self._reason = str(error)
+        self._gate.failed()
+        if not self._open:  # or those that are in use come back to who waits
+            self._fail(error)
 
     def _fail(self, error: StoreError) -> None:
         while (waiter := self._next()) is not None:

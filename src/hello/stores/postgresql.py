@@ -10,8 +10,9 @@ import asyncpg
 
 from hello.birthday import Person
 from hello.stores import postgresql_schema, postgresql_url
-from hello.stores.base import Engine, Entry, Page, StoreError, StoreUnavailableError
+from hello.stores.base import Engine, Entry, Page, StoreUnavailableError
 from hello.stores.connections import Connection, Connections
+from hello.stores.postgresql_connect import NO_CONNECTION, connect, translated
 from hello.timeouts import SharedTimeout
 
 logger = logging.getLogger("hello.stores")
@@ -110,10 +111,10 @@ class PostgreSQLStore(Engine):
         connection = None
         try:
             async with asyncio.timeout(timeout):
-                connection = await _connect(url, timeout)
+                connection = await connect(url, timeout)
                 return await postgresql_schema.migrate(connection)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise _translated(server, error) from error
+        except NO_CONNECTION as error:
+            raise translated(server, error) from None
         finally:
             if connection is not None:
                 connection.terminate()
@@ -199,7 +200,7 @@ class PostgreSQLStore(Engine):
             with self._limit:
                 return await self._attempt(call, statement, arguments, repeatable)
         except TimeoutError as error:
-            raise _translated(self._server, error) from None
+            raise translated(self._server, error) from None
         finally:
             self._ended()
 
@@ -225,17 +226,19 @@ class PostgreSQLStore(Engine):
             try:
                 result = await call(connection, statement, *arguments)
             except _UNDONE as error:
-                self._connections.discard(connection)  # its server may be a standby by now
+                if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+                    self._connections.discard_idle()  # their server is a standby by now
+                self._connections.discard(connection)
                 if attempt == ATTEMPTS:
-                    raise _translated(self._server, error) from error
+                    raise translated(self._server, error) from error
             except _LOST as error:
                 self._connections.discard_idle()  # they were to the same server, which is gone
                 self._connections.discard(connection)
                 if attempt == ATTEMPTS or not repeatable:
-                    raise _translated(self._server, error) from error
+                    raise translated(self._server, error) from error
             except asyncpg.PostgresError as error:
                 self._connections.release(connection)
-                raise _translated(self._server, error, after_start=True) from error
+                raise translated(self._server, error, after_start=True) from error
             except BaseException:  # given up: the time limit, or the caller is gone
                 self._connections.discard(connection)
                 raise
@@ -251,15 +254,11 @@ class PostgreSQLStore(Engine):
                 except (asyncpg.PostgresConnectionError, ConnectionResetError):
                     # Broken off, and not refused: the server may have been restarted just then.
                     return await self._connect_checked()
-        except (
-            OSError,
-            asyncpg.PostgresError,
-            asyncpg.InterfaceError,
-        ) as error:  # TimeoutError is an OSError
-            raise _translated(self._server, error) from error
+        except NO_CONNECTION as error:
+            raise translated(self._server, error) from None  # what it is made of may hold a password
 
     async def _connect_checked(self) -> Connection:
-        connection = await _connect(self._url, self._timeout)
+        connection = await connect(self._url, self._timeout)
         if not self._checked:
             try:
                 await postgresql_schema.check(connection)
@@ -268,25 +267,6 @@ class PostgreSQLStore(Engine):
                 raise
             self._checked = True
         return connection
-
-
-async def _connect(url: str, timeout: float) -> Connection:  # noqa: ASYNC109 - of connecting, and of statements
-    return await asyncpg.connect(
-        url,
-        timeout=timeout,
-        connection_class=Connection,
-        max_cached_statement_lifetime=0,  # for ever: preparing is a round trip
-        server_settings={
-            "synchronous_commit": "on",  # also where the server's default is less
-            # Who was told that a write failed may have written something else since.
-            "statement_timeout": str(max(1, round(timeout * 1000))),
-        },
-    )
-
-
-def _translated(server: str, error: BaseException, *, after_start: bool = False) -> StoreError:
-    kind = StoreError if postgresql_url.lasting(error) and not after_start else StoreUnavailableError
-    return kind(f"{server}: {postgresql_url.explain(error)}.")
 
 
 def _row(entry: Entry) -> tuple[bytes, str, int]:

@@ -2,7 +2,7 @@
 
 Plain SQL, without extensions or advisory locks, so that Aurora, CockroachDB and YugabyteDB take it too.
 Keys are bytes (UTF-8) and birthdays numbers, month * 100 + day: both sort alike whatever the database's
-collation, which can't be said of text.
+collation, which can't be said of text. The index's ASC is the default, but for YugabyteDB, which would hash.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _UPGRADES = {
                 (extract(month from born) * 100 + extract(day from born))::integer
             ) STORED
         );
-        CREATE INDEX people_birthday ON people (birthday, key);
+        CREATE INDEX people_birthday ON people (birthday ASC, key ASC);
     """,
 }
 # Two that make the same table at once: the later one is told so, when the other has finished.

@@ -3,11 +3,12 @@
 import re
 import ssl
 from collections.abc import Callable, Sequence
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 import asyncpg
 
 SCHEME = "postgresql"
+SESSION_ATTRIBUTES = ("any", "read-write", "primary")  # people are written, too
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 PARAMETERS = frozenset(
     {
@@ -65,10 +66,21 @@ def _check(url: str) -> None:
         raise ValueError(f"The URL has an unknown parameter; known are {', '.join(sorted(PARAMETERS))}.")
     if values.get("sslmode", "prefer") not in SSL_MODES:
         raise ValueError(f"sslmode is one of {', '.join(SSL_MODES)}.")
+    if values.get("target_session_attrs", "any") not in SESSION_ATTRIBUTES:
+        raise ValueError(f"target_session_attrs is one of {', '.join(SESSION_ATTRIBUTES)}.")
+    if len(_hosts(parts.netloc)) > 1 and "port" in values:
+        raise ValueError("With several hosts, give each its port: host1:5432,host2:5432.")
 
 
 def _hosts(netloc: str) -> Sequence[str]:
     return netloc.rpartition("@")[2].split(",")
+
+
+def each_host(url: str) -> Sequence[str]:
+    """Return the URL with one of its hosts each, in their order: one that hangs leaves the next its time."""
+    parts = urlsplit(url)
+    login, at, _ = parts.netloc.rpartition("@")
+    return [urlunsplit(parts._replace(netloc=f"{login}{at}{host}")) for host in _hosts(parts.netloc)]
 
 
 def server(url: str) -> str:
@@ -93,6 +105,9 @@ _SETTINGS: dict[type[Exception], Callable[[Exception], str]] = {
         " see sslmode and sslrootcert"
     ),
     FileNotFoundError: lambda error: f"no such file or socket ({getattr(error, 'filename', None) or error})",
+    # Not in their own words, which may be those of a password.
+    ValueError: lambda _: "the URL, a PG* variable or the password file can't be read",
+    OverflowError: lambda _: "a PG* variable can't be read",
 }
 
 
@@ -120,7 +135,7 @@ def explain(error: BaseException) -> str:
         case asyncpg.QueryCanceledError():
             return "a statement took too long; it is overloaded, or waits for a lock"
         case ConnectionRefusedError():
-            return "connection refused; is it running, and is this its address?"
+            return "connection refused; check that it runs, and its address"
         case OSError():
             return f"it can't be reached ({error.strerror or error or type(error).__name__})"
         case asyncpg.PostgresError() | asyncpg.InterfaceError():
