@@ -1,6 +1,7 @@
 """AWS credentials: each source of them, against endpoints that play AWS's, and their renewal."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from hello.stores import StoreUnavailableError, open_store
 from hello.stores.aws_credentials import Credentials, CredentialsError, RenewedCredentials
 from hello.stores.aws_sources import source
 
@@ -85,6 +87,50 @@ async def test_a_profile_is_read_from_the_shared_file(tmp_path: Path) -> None:
     with pytest.raises(CredentialsError, match="not well-formed") as refused:
         await give(variables)
     assert "secret =" not in str(refused.value)
+
+
+async def test_a_file_that_nobody_named_may_be_out_of_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the default file can't be read, or there is no home, there may be a role."""
+    (tmp_path / ".aws" / "credentials").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    async with served(lambda _: _answer(GIVEN)) as url:
+        role = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": url}
+        assert (await give(role))[0] == "AKID"
+        monkeypatch.setattr(Path, "expanduser", _no_home)
+        assert (await give(role))[0] == "AKID"
+        monkeypatch.undo()
+        with pytest.raises(CredentialsError, match="can't be read"):
+            await give({**role, "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path)})
+
+
+async def test_an_operation_says_that_it_waited_for_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A metadata service that hangs is named as what does not answer; operations end in time."""
+    released = asyncio.Event()
+
+    async def hang(_: web.Request) -> web.Response:
+        await released.wait()
+        return web.Response()
+
+    async with served(hang) as url:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", url)
+        with pytest.raises(StoreUnavailableError, match="AWS credentials were not given in time"):
+            await open_store("dynamodb://us-east-1/hello", timeout=0.5)
+        released.set()
+
+
+async def _answer(fields: object) -> web.Response:
+    return web.json_response(fields)
+
+
+def _no_home(_: Path) -> Path:
+    raise RuntimeError("Could not determine home directory.")
 
 
 async def test_the_container_gives_credentials_for_its_token(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hello.stores import Entry, StoreError, check_url, migrate, open_store
 from hello.stores.dynamodb_client import Client
 from tests.conftest import Serve
 from tests.dynamodb import new_url, use
-from tests.dynamodb_proxy import Call, Proxy, Reply
+from tests.dynamodb_proxy import Call, Proxy, Reply, forward
 from tests.support import hello, letters, refused
 
 BORN = date(1990, 4, 23)
@@ -199,6 +199,15 @@ def test_a_url_of_no_table_is_refused_without_showing_it(url: str) -> None:
 
 def test_an_operation_is_one_request(moto_url: str, proxy: Proxy) -> None:
     """Whatever concerns one person takes one request: reads are consistent, nothing is looked up before."""
+    inconsistent: list[str] = []
+
+    def watch(call: Call) -> Reply:
+        asked = [call.payload, *call.payload.get("RequestItems", {}).values()]
+        if call.action in {"GetItem", "BatchGetItem", "Scan"} and not any(
+            isinstance(one, dict) and one.get("ConsistentRead") for one in asked
+        ):
+            inconsistent.append(call.action)
+        return forward(call)
 
     async def operate() -> None:
         store = await open_store(moto_url, timeout=30)
@@ -212,11 +221,14 @@ def test_an_operation_is_one_request(moto_url: str, proxy: Proxy) -> None:
         await store.delete("zoe")
         await store.delete("zoe")
         await store.ping()
+        await store.people(1000)
         await store.close()
 
+    proxy.play = watch
     asyncio.run(operate())
     put, get, delete = "PutItem", "GetItem", "DeleteItem"
-    assert proxy.actions == [put, put, get, get, "BatchGetItem", put, delete, delete, get]
+    assert proxy.actions == [put, put, get, get, "BatchGetItem", put, delete, delete, get, "Scan"]
+    assert inconsistent == []
 
 
 @pytest.mark.parametrize("same_day", [False, True])

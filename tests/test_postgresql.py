@@ -294,7 +294,7 @@ async def test_what_can_not_be_read_is_said_at_once(
         value = str(file)
     monkeypatch.setenv(variable, value)
     where = "" if variable == "PGHOST" else "127.0.0.1"
-    with pytest.raises(StoreError, match="can't be read|is wrong"):
+    with pytest.raises(StoreError, match=r"can't be read|is wrong"):
         await open_store(f"postgresql://hello@{where}/hello", timeout=5, patient=True)
     assert not caplog.records
 

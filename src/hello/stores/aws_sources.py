@@ -72,11 +72,10 @@ async def _give(region: str, environ: Mapping[str, str]) -> Credentials:
 
 
 def _profile(environ: Mapping[str, str]) -> Credentials | None:
-    path = Path(environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser()
-    name = environ.get("AWS_PROFILE")
+    given, name = environ.get("AWS_SHARED_CREDENTIALS_FILE"), environ.get("AWS_PROFILE")
     parser = configparser.RawConfigParser()
     try:
-        parser.read_string(path.read_text())
+        parser.read_string(Path(given or "~/.aws/credentials").expanduser().read_text())
         profile = parser[name or "default"]
         return Credentials(
             profile["aws_access_key_id"],
@@ -89,6 +88,12 @@ def _profile(environ: Mapping[str, str]) -> Credentials | None:
         if name:
             raise CredentialsError(f"There is no AWS profile {name} with a key and a secret.") from None
         return None
+    except (OSError, RuntimeError, ValueError) as error:  # not ours to read, no home, or not UTF-8
+        if name or given:
+            raise CredentialsError(
+                f"The shared AWS credentials file can't be read ({type(error).__name__})."
+            ) from None
+        return None  # there may be a role
 
 
 async def _web_identity(region: str, environ: Mapping[str, str]) -> Credentials:
@@ -106,7 +111,7 @@ async def _web_identity(region: str, environ: Mapping[str, str]) -> Credentials:
     }
     async with (
         aiohttp.ClientSession(timeout=TIMEOUT) as session,
-        session.post(f"{endpoint.rstrip('/')}/", data=form) as response,
+        session.post(f"{endpoint.rstrip('/')}/", data=form, allow_redirects=False) as response,
     ):
         text = await response.text()
     if response.status != 200:

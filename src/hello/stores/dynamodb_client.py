@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from hello.stores.aws_credentials import Credentials, RenewedCredentials
+from hello.stores.aws_credentials import LATE, Credentials, RenewedCredentials
 from hello.stores.aws_signing import Signer
 from hello.stores.aws_sources import domain, source
 from hello.stores.base import StoreError, StoreUnavailableError
@@ -132,13 +132,20 @@ class Client:
 
     async def _try(self, action: str, body: bytes) -> tuple[bool, str, Any]:
         """Return whether surely nothing was done, why it failed ("" for success), and the answer."""
-        credentials = await self._credentials.get()
+        try:
+            credentials = await self._credentials.get()
+        except asyncio.CancelledError:
+            self._trouble = LATE  # in case it was the time limit
+            raise
         tried = await self._once(action, body, credentials)
         if tried[1] == EXPIRED:
             credentials = await self._credentials.replace(credentials)
             tried = await self._once(action, body, credentials)
         if tried[1] in BAD_CREDENTIALS:
-            raise StoreUnavailableError(f"AWS does not accept the credentials ({tried[1]}): renew them.")
+            raise StoreUnavailableError(
+                f"AWS does not accept the credentials ({tried[1]}): renew them,"
+                " and see that this machine's clock is right."
+            )
         return tried
 
     async def _once(self, action: str, body: bytes, credentials: Credentials) -> tuple[bool, str, Any]:
