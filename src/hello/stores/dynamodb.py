@@ -2,9 +2,10 @@
 
 The partition key is `key`. The index `birthdays` orders people by `birthday`, "MM-DD" and the key,
 within one of 16 shards, crc32(key) % 16. A partition takes 1,000 write units and 3,000 read units a
-second (AWS, "Burst and adaptive capacity"); an item is below 1 KB, so a write is one unit, and a changed
-birthday two of the index. Sixteen shards take 16,000 index writes a second, also of one popular day or
-an import in date order. A page of birthdays is 16 queries in parallel, each of half a unit or more.
+second (AWS, "Best practices for designing and using partition keys effectively"). An item is below
+1 KB, so a write is one unit, and a changed birthday two of the index. Sixteen shards take 16,000 index
+writes a second, also of one popular day or an import in date order. A page of birthdays is 16 queries
+in parallel, each of half a unit or more.
 
 All reads are consistent but those of the index, which DynamoDB offers eventually consistent only: a
 list of birthdays may trail a write by a moment.
