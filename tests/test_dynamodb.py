@@ -1,11 +1,15 @@
 """What is DynamoDB's own: the table and its schema, what an operation asks for, the shards."""
 
 import asyncio
+import os
+import re
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -14,7 +18,7 @@ from hello.stores.dynamodb_client import Client
 from tests.conftest import Serve
 from tests.dynamodb import new_url, use
 from tests.dynamodb_proxy import Call, Proxy, Reply, forward
-from tests.support import hello, letters, refused
+from tests.support import HELLO, ROOT, hello, letters, need, refused, until
 
 BORN = date(1990, 4, 23)
 EVERYONE = [("01-01", "12-31")]
@@ -316,3 +320,43 @@ def test_a_restored_table_is_a_store(moto_url: str) -> None:
     call(moto_url, "RestoreTableToPointInTime", **payload)
     assert asyncio.run(found()) == [50, 50]
     assert asyncio.run(migrate(restored, timeout=30)).startswith("the table is there")
+
+
+def test_an_export_to_s3_comes_back_as_people(moto_url: str, moto_server: str, tmp_path: Path) -> None:
+    """What DynamoDB has exported the command of docs/dynamodb.md imports: everyone, and not the schema."""
+    people = ROOT / "examples" / "people.csv"
+    loaded = hello("import", str(people), folder=tmp_path, environment={"HELLO_STORE": moto_url})
+    assert loaded.returncode == 0
+    bucket = f"{moto_server}/hello-exports"
+    allowed = {"Authorization": "AWS4-HMAC-SHA256 Credential=test/20261124/us-east-1/s3/aws4_request"}
+    with urlopen(Request(bucket, headers=allowed, method="PUT")):
+        pass
+    table = call(moto_url, "DescribeTable")["Table"]["TableArn"]
+    export = {
+        "TableArn": table,
+        "S3Bucket": "hello-exports",
+        "S3Prefix": "hello",
+        "ExportFormat": "DYNAMODB_JSON",
+    }
+    arn = call(moto_url, "ExportTableToPointInTime", **export)["ExportDescription"]["ExportArn"]
+
+    def exported() -> bool:
+        status = call(moto_url, "DescribeExport", ExportArn=arn)["ExportDescription"]["ExportStatus"]
+        assert status != "FAILED"
+        return bool(status == "COMPLETED")
+
+    until(exported, "DynamoDB to export")
+    with urlopen(Request(bucket, headers=allowed)) as listing:
+        [key] = re.findall("<Key>(.+?[.]gz)</Key>", listing.read().decode())
+    with urlopen(Request(f"{bucket}/{key}", headers=allowed)) as file:
+        (tmp_path / "data.json.gz").write_bytes(file.read())
+    (command,) = re.findall("^zcat .+$", (ROOT / "docs" / "dynamodb.md").read_text(), re.MULTILINE)
+    need("jq")
+    moved = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{HELLO.parent}:{os.environ['PATH']}", "HELLO_STORE": "sqlite:///new.db"},
+        capture_output=True,
+        check=False,
+    )
+    assert (moved.returncode, moved.stderr) == (0, loaded.stderr), "the count and the digest are the same"
