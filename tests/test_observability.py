@@ -99,7 +99,17 @@ def trouble(service: Service) -> None:
 
 def assert_tells_nobody(text: str) -> None:
     """Check that no username and no date of birth that `trouble` sends is in the text."""
-    for secret in ["wilhelmina", "አበበ", "%e1%8a", "\\u12a0", "zoë", "zo%c3", "zo\\u00eb", "1983", "07-19"]:
+    for secret in [
+        "wilhelmina",
+        "አበበ",
+        "%e1%8a",
+        "\\u12a0",
+        "zoë",
+        "zo%c3",
+        "zo\\u00eb",
+        "1983-",
+        "19830719",
+    ]:
         assert secret not in text.lower()
 
 
