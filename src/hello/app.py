@@ -16,11 +16,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from hello import problems
 from hello.fast_path import FastPath
+from hello.guard import Admission, Guard, guard_of
 from hello.headers import check_content_type
 from hello.observability import Metrics, ObservedStore
 from hello.outcomes import Outcomes, make_id
-from hello.person import ROUTE as PERSON
 from hello.query import Today
+from hello.rights import ANYONE, PERSON
 from hello.routes import Routes
 from hello.settings import Settings
 from hello.stores import Store
@@ -28,6 +29,7 @@ from hello.timeouts import SharedTimeout
 
 CLIENT_GONE = 499  # in logs and metrics only, as nginx has it: no answer was sent
 BODY_BYTES = 4096
+STRICT_TRANSPORT_SECURITY = (b"strict-transport-security", b"max-age=31536000")  # RFC 6797; a year
 LINGER_BYTES = 1 << 20  # a longer body than this is not read to its end to keep the connection
 ALWAYS_ANSWERED = frozenset({"/hc", "/version", "/metrics"})  # a busy process is alive, and worth a look
 METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE", "POST", "PATCH", "OPTIONS"})
@@ -41,9 +43,10 @@ class Application:
     """The ASGI application."""
 
     def __init__(
-        self, settings: Settings, store: Store, metrics: Metrics, clock: Callable[[], datetime]
+        self, settings: Settings, store: Store, guard: Guard, metrics: Metrics, clock: Callable[[], datetime]
     ) -> None:
         self.metrics = metrics
+        self._guard = guard
         self._max_in_flight = settings.max_in_flight
         self._body_limit = SharedTimeout(settings.request_timeout)
         self._reading = 0  # requests in flight whose body is still being waited for
@@ -53,7 +56,9 @@ class Application:
         self._routes = Routes(settings, observed, today, metrics.render)
         table = self.table = self._routes.table()
         self._person = self._routes.person
-        self.fast_path = FastPath(self._person, observed, today, metrics, self._outcomes, self._max_in_flight)
+        self.fast_path = FastPath(
+            self._person, observed, today, guard, metrics, self._outcomes, self._max_in_flight
+        )
         self._router = Router(table, redirect_slashes=False, default=_not_found)
         # A route's label is its template.
         self._labels = {route.path: route.path for route in table if "{" not in route.path}
@@ -63,11 +68,17 @@ class Application:
         self._routes.draining = True
         self.fast_path.closed = True
 
+    def tick(self) -> None:
+        """Do what is to be done now and then; called each second."""
+        self.metrics.fold()
+        self._guard.refresh()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"Unexpected ASGI scope {scope['type']}")
         start = time.perf_counter()
         exchange = _Exchange(scope, send, draining=self._routes.draining)
+        admission = exchange.admission
         path: str = scope["path"]
         # Looked up here: Starlette's router and exception handling would take half of the request's time.
         to_person = path.startswith("/hello/") and (
@@ -78,6 +89,7 @@ class Application:
         metrics = self.metrics
         metrics.in_flight += 1
         try:
+            await self._guard.admit(scope, route, admission)
             if to_person and scope["method"] == "PUT":
                 receive = await self._read_body(scope, receive)
             if route not in ALWAYS_ANSWERED:
@@ -99,7 +111,15 @@ class Application:
             metrics.in_flight -= 1
             method = scope["method"] if scope["method"] in METHODS else "other"
             seconds = time.perf_counter() - start
-            self._outcomes.ended(exchange.request_id, route, method, exchange.status, seconds)
+            self._outcomes.ended(
+                exchange.request_id,
+                route,
+                method,
+                exchange.status,
+                seconds,
+                "" if admission.caller is ANYONE else admission.caller.name,
+                admission.address,
+            )
 
     def refused(self, kind: problems.Kind, headers: Fields) -> bytes:
         """Count and log what could not become a request; return the id for its answer."""
@@ -156,9 +176,9 @@ class Application:
 
 
 class _Exchange:
-    """One request and its answer: the id it goes by, and the status once there is one."""
+    """One request and its answer: the id it goes by, who sent it, and the status once there is one."""
 
-    __slots__ = ("_draining", "_scope", "_send", "request_id", "status")
+    __slots__ = ("_draining", "_scope", "_send", "admission", "request_id", "status")
 
     def __init__(self, scope: Scope, send: Send, *, draining: bool) -> None:
         self._scope = scope
@@ -166,12 +186,15 @@ class _Exchange:
         self._draining = draining
         self.status = 0
         self.request_id = _request_id(scope["headers"])
+        self.admission = Admission()
 
     async def send(self, message: Message) -> None:
         """Send the application's message, with the header fields that every answer has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"].append((b"x-request-id", self.request_id))
+            message["headers"] += ((b"x-request-id", self.request_id), *self.admission.fields)
+            if self.admission.over_tls:
+                message["headers"].append(STRICT_TRANSPORT_SECURITY)
             if self._draining:
                 message["headers"].append((b"connection", b"close"))
         await self._send(message)
@@ -186,11 +209,17 @@ def create_app(
     settings: Settings,
     store: Store,
     *,
+    guard: Guard | None = None,
     metrics: Metrics | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Application:
-    """Return the ASGI application on an open store; `clock` gives the present, with its zone."""
-    return Application(settings, store, metrics or Metrics(settings.commit), clock)
+    """Return the ASGI application on an open store; `clock` gives the present, with its zone.
+
+    Raises:
+        KeysError: the settings name keys that can't be read.
+    """
+    metrics = metrics or Metrics(settings.commit)
+    return Application(settings, store, guard or guard_of(settings), metrics, clock)
 
 
 def _request_id(headers: Fields) -> bytes:

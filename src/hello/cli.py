@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError, Group
 from hello import __version__, commands
 from hello.completion import add_completion
 from hello.files import discard_output, flush_output
+from hello.keys import Keys, KeysError
 from hello.settings import Settings, effective
 from hello.sources import ignore_empty_variables, read_toml, unknown_variables
 from hello.stores import StoreError, open_store
@@ -41,7 +42,7 @@ def run() -> int:
         flush_output()
     except CycloptsError as error:
         return complain(explain(error), 2)
-    except (UsageError, StoreError, TemporaryFileError) as error:
+    except (UsageError, KeysError, StoreError, TemporaryFileError) as error:
         return complain(str(error), 2)
     except BrokenPipeError:  # `hello export | head`
         discard_output()
@@ -61,6 +62,8 @@ def serve(*, settings: Settings = Settings()) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # also in the background of a shell that ignores it
     if refusal := settings.refusal():
         raise UsageError(refusal)
+    if settings.keys or settings.keys_file:
+        Keys(settings.keys, settings.keys_file)  # to say at once what is wrong with them
     form = set_up_logging(settings.log)
     logger = logging.getLogger("hello")
     for warning in unknown_variables(os.environ):

@@ -15,12 +15,15 @@ from typing import Protocol
 
 from hello import birthday
 from hello.birthday import USERNAME_LENGTH
+from hello.guard import Guard, is_local
 from hello.headers import lines
+from hello.limits import fields as limit_fields
 from hello.observability import Metrics
 from hello.outcomes import Outcomes, make_id
-from hello.person import BODY, ROUTE, PersonResource
-from hello.problems import StoppedError, UnknownNameError
+from hello.person import BODY, PersonResource
+from hello.problems import StoppedError, TooManyRequestsError, UnknownNameError
 from hello.query import Today
+from hello.rights import ANYONE, PERSON, Caller
 from hello.stores import Entry, Store
 
 PREFIX = b"/hello/"
@@ -51,6 +54,9 @@ GREETING = (
 class Connection(Protocol):
     """What the fast path needs of a connection."""
 
+    client: tuple[str, int] | None
+    headers: list[tuple[bytes, bytes]]  # of the request at hand
+
     def spawn(self, work: Coroutine[None, None, None]) -> None:
         """Run in a task that a stop waits for."""
 
@@ -66,14 +72,28 @@ class _Unheard:
 class FastRequest:
     """A request on the fast path. To uvicorn it is the connection's cycle, so it has a cycle's state."""
 
-    __slots__ = ("connection", "disconnected", "entry", "keep_alive", "key", "response_complete", "start")
+    __slots__ = (
+        "address",
+        "caller",
+        "connection",
+        "disconnected",
+        "entry",
+        "fields",
+        "keep_alive",
+        "key",
+        "response_complete",
+        "start",
+    )
 
     message_event = _Unheard()
     response_started = False
 
-    def __init__(self, connection: Connection, key: str, entry: Entry | None = None) -> None:
-        """A GET of the person with this key, or with an entry the PUT of it."""
+    def __init__(self, connection: Connection, key: str, caller: Caller, entry: Entry | None = None) -> None:
+        """A caller's GET of the person with this key, or with an entry the PUT of it."""
         self.connection = connection
+        self.caller = caller
+        self.address = ""
+        self.fields = b""  # of the answer: what is left of the limits
         self.key = key
         self.entry = entry
         self.start = time.perf_counter()
@@ -90,6 +110,7 @@ class FastPath:
         person: PersonResource,
         store: Store,
         today: Today,
+        guard: Guard,
         metrics: Metrics,
         outcomes: Outcomes,
         max_in_flight: int,
@@ -97,6 +118,10 @@ class FastPath:
         self._person = person
         self._store = store
         self._today = today
+        self._rights = guard.rights
+        self._limits = guard.limits
+        self._addresses = guard.addresses
+        self._local_only = guard.local_only
         self._metrics = metrics
         self._outcomes = outcomes
         self._max_in_flight = max_in_flight
@@ -105,28 +130,45 @@ class FastPath:
         self._day = date.max
         self.closed = outcomes.log_all  # writing the log takes longer than what this saves
 
-    def qualifies(self, method: bytes, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bool:
-        """Return whether a request with this head may be taken once its body is there."""
+    def qualifies(self, method: bytes, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Caller | None:
+        """Return whose request this is if one with this head may be taken once its body is there."""
         name = url[len(PREFIX) :]
         # bytes.isalpha() is true of ASCII letters alone, which need none of RFC 8265's tables.
         if self.closed or not url.startswith(PREFIX) or not name.isalpha() or len(name) > USERNAME_LENGTH:
-            return False
+            return None
         declared = method == b"GET"
+        authorization = None
         for field in headers:
             if field == DECLARED_JSON and not declared:
                 declared = True
-            elif field[0] in NOTICED and (method == b"GET" or field[0] != b"content-length"):
-                return False
-        return declared and method in METHODS
+                continue
+            kind = field[0]
+            if kind in NOTICED and (method == b"GET" or kind != b"content-length"):
+                return None
+            if kind == b"authorization":
+                if authorization is not None:
+                    return None
+                authorization = field[1]
+            elif kind == b"host" and self._local_only and not is_local(field[1]):
+                return None
+        if not declared or method not in METHODS:
+            return None
+        if self._rights is None:
+            return ANYONE
+        caller = self._rights.known(authorization) if authorization else None
+        needed = "read" if method == b"GET" else "write"
+        return caller if caller and needed in caller.scopes else None  # else the usual path says why
 
-    def take(self, connection: Connection, method: bytes, url: bytes, body: bytes) -> FastRequest | None:
+    def take(
+        self, connection: Connection, method: bytes, url: bytes, body: bytes, caller: Caller
+    ) -> FastRequest | None:
         """Take a whole request whose head qualified; None if it needs the usual path after all."""
         if self._metrics.in_flight >= self._max_in_flight:
             return None
         username = url[len(PREFIX) :].decode()
         key = username.lower()
         if method == b"GET":
-            request = FastRequest(connection, key)
+            request = FastRequest(connection, key, caller)
             batch, work = self._gets, self._greet
         else:
             if not self._puts:
@@ -134,13 +176,27 @@ class FastPath:
             born = self._date_of_birth(body)
             if born is None:
                 return None
-            request = FastRequest(connection, key, Entry(key, username, born))
+            request = FastRequest(connection, key, caller, Entry(key, username, born))
             batch, work = self._puts, self._register
+        if self._limits.any and not self._within_limits(request):
+            return None
         if not batch:
             connection.spawn(work())  # runs once all connections have been read from
         batch.append(request)
         self._metrics.in_flight += 1
         return request
+
+    def _within_limits(self, request: FastRequest) -> bool:
+        connection = request.connection
+        peer = connection.client[0] if connection.client else ""
+        request.address = self._addresses.client(peer, connection.headers)
+        try:
+            taken = self._limits.take_of_address(request.address)
+            taken += self._limits.take_of_caller(request.caller)
+        except TooManyRequestsError:
+            return False  # which took no token: the usual path asks again, and says so
+        request.fields = lines(limit_fields(taken))
+        return True
 
     def _date_of_birth(self, body: bytes) -> date | None:
         match = BODY.fullmatch(body) if len(body) <= PLAIN_BODY else None
@@ -193,7 +249,10 @@ class FastPath:
         self, request: FastRequest, status: int, fields: bytes, body: bytes, request_id: bytes | None = None
     ) -> None:
         request_id = request_id or make_id()
-        request.connection.answer(request, status, b"%bx-request-id: %b\r\n" % (fields, request_id), body)
+        fields = b"%b%bx-request-id: %b\r\n" % (fields, request.fields, request_id)
+        request.connection.answer(request, status, fields, body)
         self._metrics.in_flight -= 1
         method = "PUT" if request.entry else "GET"
-        self._outcomes.ended(request_id, ROUTE, method, status, time.perf_counter() - request.start)
+        caller = "" if request.caller is ANYONE else request.caller.name
+        seconds = time.perf_counter() - request.start
+        self._outcomes.ended(request_id, PERSON, method, status, seconds, caller, request.address)

@@ -130,6 +130,12 @@ class Metrics:
             buckets=BUCKETS,
             registry=registry,
         )
+        self._callers = Counter(
+            "hello_caller_requests",
+            "Requests by the name of the key; token stands for all callers with one.",
+            ("caller",),
+            registry=registry,
+        )
         build = Gauge(
             "hello_build_info",
             "The version that runs, always 1.",
@@ -144,6 +150,7 @@ class Metrics:
             GCCollector(registry=registry)
         self._request_tallies: dict[tuple[str, str, int], Tally] = {}
         self._operation_tallies: dict[tuple[str, str], Tally] = {}
+        self._calls: dict[str, int] = {}  # waiting to be folded into the counter
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a request that was answered."""
@@ -153,6 +160,10 @@ class Metrics:
                 self._requests.labels(route, method, str(status)), self._durations.labels(route, method)
             )
         tally.observe(seconds)
+
+    def called(self, caller: str) -> None:
+        """Count a request under the name of its key."""
+        self._calls[caller] = self._calls.get(caller, 0) + 1
 
     def operation(self, name: str, outcome: Literal["ok", "error"], seconds: float) -> None:
         """Count an operation of the store."""
@@ -167,6 +178,9 @@ class Metrics:
         """Bring the metrics up to date; called before a scrape, and each second where others scrape."""
         for tally in (*self._request_tallies.values(), *self._operation_tallies.values()):
             tally.fold()
+        for caller, count in self._calls.items():
+            self._callers.labels(caller).inc(count)
+        self._calls.clear()
         self._in_flight.set(self.in_flight)
 
     def render(self) -> bytes:

@@ -12,6 +12,7 @@ from hello.stores import StoreError
 logger = logging.getLogger("hello.request")
 
 SLOW_SECONDS = 1.0
+REFUSALS = frozenset({401, 403, 421, 429})
 PROBES = frozenset({"/hc", "/ready"})
 
 Fields = list[tuple[bytes, bytes]]
@@ -24,21 +25,39 @@ class Outcomes:
         self._metrics = metrics
         self.log_all = log_all
 
-    def ended(self, request_id: bytes, route: str, method: str, status: int, seconds: float) -> None:
-        """Count a request, and log it where it failed, was slow, or all are to be logged."""
+    def ended(
+        self,
+        request_id: bytes,
+        route: str,
+        method: str,
+        status: int,
+        seconds: float,
+        caller: str = "",
+        address: str = "",
+    ) -> None:
+        """Count a request, and log it where it failed, was slow, or all are to be logged.
+
+        Where it was refused for want of rights or for its rate, the log tells the address too.
+        """
         self._metrics.request(route, method, status, seconds)
+        if caller:
+            self._metrics.called(caller)
         if status < 400 and seconds < SLOW_SECONDS and not self.log_all:
             return
         level = logging.ERROR if status >= 500 else logging.WARNING if status >= 400 else logging.INFO
         if route in PROBES and status == 503:  # each stop makes them fail, as it should
             level = min(level, logging.WARNING)
-        fields = {
+        fields: dict[str, object] = {
             "request_id": request_id.decode(),
             "method": method,
             "route": route,
             "status": status,
             "duration": round(seconds, 6),
         }
+        if caller:
+            fields["caller"] = caller
+        if status in REFUSALS:
+            fields["address"] = address
         logger.log(level, "request", extra={"fields": fields})
 
     def problem(self, request_id: bytes, error: BaseException) -> tuple[int, Fields, bytes]:
@@ -54,11 +73,11 @@ class Outcomes:
         elif isinstance(error, StoreError):
             # The reason is for the operator: it can hold paths and addresses.
             logger.error("store: %s", error, extra={"fields": told})
-        elif isinstance(error, ValueError | problems.MethodNotAllowedError):
+        elif isinstance(error, ValueError | problems.AnswerWithHeadersError):
             detail = str(error)
         headers, body = problems.answer(kind, detail)
-        if isinstance(error, problems.MethodNotAllowedError):
-            headers.append((b"allow", error.allow.encode()))
+        if isinstance(error, problems.AnswerWithHeadersError):
+            headers += error.headers
         return kind.status, headers, body
 
 

@@ -21,7 +21,6 @@ from hello.problems import (
 from hello.query import Today
 from hello.stores import Entry, Store
 
-ROUTE = "/hello/{username}"  # as metrics and logs name it
 BODY = re.compile(rb'_\{_"dateOfBirth"_:_"([0-9]{4}-[0-9]{2}-[0-9]{2})"_\}_'.replace(b"_", rb"[ \t\r\n]*"))
 _encode = msgspec.json.Encoder().encode
 

@@ -9,10 +9,15 @@ import msgspec
 
 from hello.birthday import InvalidDateError, InvalidUsernameError, UnknownTimeZoneError
 from hello.cursor import InvalidCursorError
+from hello.rights import IssuerUnavailableError
 from hello.schema import Problem
 from hello.stores import StoreError
 
 RETRY_AFTER = b"1"
+
+Fields = list[tuple[bytes, bytes]]
+
+_NEED_CREDENTIALS = "Send `Authorization: Bearer` with a key or a token of this service."
 
 
 class NotFoundError(Exception):
@@ -43,12 +48,54 @@ class UnsupportedPreconditionError(Exception):
     """A conditional header that this resource does not understand."""
 
 
-class MethodNotAllowedError(Exception):
+class AnswerWithHeadersError(Exception):
+    """An error that the answer has header fields of its own for."""
+
+    def __init__(self, detail: str, headers: Fields) -> None:
+        super().__init__(detail)
+        self.headers = headers
+
+
+class MethodNotAllowedError(AnswerWithHeadersError):
     """The resource has no such method; `allow` lists those it has."""
 
     def __init__(self, allow: str) -> None:
-        super().__init__(f"Use one of: {allow}.")
-        self.allow = allow
+        super().__init__(f"Use one of: {allow}.", [(b"allow", allow.encode())])
+
+
+class UnauthorizedError(AnswerWithHeadersError):
+    """There are no credentials, or with a reason they are wrong (RFC 6750, 3)."""
+
+    def __init__(self, wrong: str = "") -> None:
+        detail = f"{wrong} {_NEED_CREDENTIALS}" if wrong else _NEED_CREDENTIALS
+        challenge = b'Bearer error="invalid_token"' if wrong else b"Bearer"
+        super().__init__(detail, [(b"www-authenticate", challenge)])
+
+
+class ForbiddenError(AnswerWithHeadersError):
+    """The caller is known, and lacks the scope."""
+
+    def __init__(self, scope: str, *, own_only: bool = False) -> None:
+        detail = f"This takes the scope `{scope}`, which your key or token lacks."
+        if own_only:
+            detail += " With `self` it is open for your own username alone."
+        challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+        super().__init__(detail, [(b"www-authenticate", challenge.encode())])
+
+
+class TooManyRequestsError(AnswerWithHeadersError):
+    """A limit on the rate of requests is reached."""
+
+    def __init__(self, limit: str, retry_after: int, headers: Fields) -> None:
+        """`limit` is the name of what ran out; try again after so many seconds."""
+        super().__init__(
+            f"The limit `{limit}` is reached; try again in {retry_after} s.",
+            [(b"retry-after", b"%d" % retry_after), *headers],
+        )
+
+
+class MisdirectedError(Exception):
+    """The request is for a host that this service is not."""
 
 
 class ClientGoneError(Exception):
@@ -115,6 +162,16 @@ KINDS: Mapping[type[BaseException], Kind] = {
         "Unsupported precondition",
         "PUT understands `If-None-Match: *`, and no other condition; DELETE none.",
     ),
+    UnauthorizedError: Kind(
+        401,
+        "unauthorized",
+        "Not authenticated",
+        "Send the header `Authorization: Bearer …` with an API key, or with a token of the issuer that this"
+        " service trusts. Calendar programs give a key as `/birthdays.ics?key=…`.",
+    ),
+    ForbiddenError: Kind(
+        403, "forbidden", "Scope missing", "The key or token is good, and lacks the scope that this takes."
+    ),
     NotFoundError: Kind(404, "path", "No such path", "The document `/openapi.json` lists the paths."),
     UnknownNameError: Kind(
         404, "unknown-name", "Unknown username", "Nobody has registered under this username."
@@ -132,6 +189,25 @@ KINDS: Mapping[type[BaseException], Kind] = {
     BodyTooLargeError: Kind(413, "body-too-large", "Body too large", "A body is at most 4096 bytes."),
     UnsupportedMediaTypeError: Kind(
         415, "media-type", "Not declared as JSON", "PUT needs the header `Content-Type: application/json`."
+    ),
+    MisdirectedError: Kind(
+        421,
+        "host",
+        "Not this host",
+        "Without keys this service answers on the machine itself alone, under its address or localhost:"
+        " another name may be a web page's that wants to read what is here. `--open` lets any name in.",
+    ),
+    TooManyRequestsError: Kind(
+        429,
+        "rate",
+        "Too many requests",
+        "Try again after the seconds in `Retry-After`; `RateLimit-Policy` tells how many may come.",
+    ),
+    IssuerUnavailableError: Kind(
+        503,
+        "issuer-unavailable",
+        "The issuer of tokens does not answer",
+        "Your token can't be checked now. Try again after the seconds in `Retry-After`.",
     ),
     OverloadedError: Kind(
         503, "overloaded", "Too many requests at once", "Try again after the seconds in `Retry-After`."

@@ -18,6 +18,7 @@ from hello import problems
 from hello.fast_path import FastPath, FastRequest
 from hello.headers import lines
 from hello.joined_writes import JoinedWrites
+from hello.rights import ANYONE
 from hello.sweeper import NOT_READING, RESTING, SENDING, unacknowledged
 
 URL_BYTES = 8192
@@ -93,6 +94,7 @@ class Protocol(HttpToolsProtocol):
         self._answered = 0
         self._resting = False  # nothing has come since the last answer
         self._set_aside: list[bytes] | None = None  # the body of what the fast path may take
+        self._caller = ANYONE  # of it
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._socket = transport
@@ -193,12 +195,13 @@ class Protocol(HttpToolsProtocol):
         if (
             fast_path is not None
             and self.idle
-            and fast_path.qualifies(self.parser.get_method(), self.url, self.headers)
+            and (caller := fast_path.qualifies(self.parser.get_method(), self.url, self.headers))
             and self.parser.should_keep_alive()
             and self.parser.get_http_version() == "1.1"
             and not self.flow.write_paused
         ):
             self._set_aside = []
+            self._caller = caller
         else:
             self._start_cycle()
 
@@ -257,7 +260,7 @@ class Protocol(HttpToolsProtocol):
 
     def _take_fast_path(self, body: bytes) -> bool:
         fast_path = self._state.fast_path
-        request = fast_path and fast_path.take(self, self.parser.get_method(), self.url, body)
+        request = fast_path and fast_path.take(self, self.parser.get_method(), self.url, body, self._caller)
         if request is None:
             return False
         self._set_aside = None

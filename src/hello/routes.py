@@ -16,8 +16,9 @@ from starlette.routing import Route
 
 from hello import __version__, birthday, cursor, openapi, pages, problems, schema
 from hello.headers import prefers_html
-from hello.person import ROUTE, PersonResource
+from hello.person import PersonResource
 from hello.query import Today, parameters, whole_number
+from hello.rights import PERSON
 from hello.settings import Settings
 from hello.stores import Page, Store
 
@@ -73,7 +74,7 @@ class Routes:
     def table(self) -> list[Route]:
         """Return the routes, for Starlette's router and for the OpenAPI document."""
         return [
-            Route(ROUTE, self.person, methods=PersonResource.METHODS),
+            Route(PERSON, self.person, methods=PersonResource.METHODS),
             Route("/hello", self.people, methods=["GET"]),
             Route("/birthdays", self.birthdays, methods=["GET"]),
             Route("/birthdays.ics", self.feed, methods=["GET"]),

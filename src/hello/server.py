@@ -20,6 +20,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from hello.app import Application, create_app
+from hello.guard import guard_of
 from hello.listening import BACKLOG, url_of
 from hello.observability import Metrics
 from hello.protocol import Protocol, State
@@ -62,6 +63,7 @@ def run(
         on_listening: called once requests are taken.
 
     Raises:
+        KeysError: the keys can't be read.
         StoreError: the store can't be opened.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -72,6 +74,7 @@ async def _serve(
     settings: Settings, bound: socket.socket, supervised: bool, on_listening: Callable[[], None]
 ) -> None:
     metrics = Metrics(settings.commit, shared=supervised)
+    guard = guard_of(settings)
     store = await open_store(
         settings.store,
         timeout=settings.store_timeout,
@@ -79,13 +82,15 @@ async def _serve(
         connections=settings.store_connections,
     )
     try:
-        application = create_app(settings, store, metrics=metrics)
+        await guard.start()
+        application = create_app(settings, store, guard=guard, metrics=metrics)
         outermost = traced(application, os.environ)
         server = Server(settings, application, outermost, on_listening, supervised=supervised)
         await server.serve([bound])
         if cut := server.server_state.tasks:  # by the time limit: let them say so
             await asyncio.wait(cut, timeout=LAST_WORDS_SECONDS)
     finally:
+        await guard.close()
         await store.close()
     if isinstance(outermost, Traced):
         await outermost.shutdown()
@@ -142,7 +147,7 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # once a second
-            self._application.metrics.fold()
+            self._application.tick()
             self._sweeper.sweep(self._state.in_order, asyncio.get_running_loop().time())
         return await super().on_tick(counter)
 

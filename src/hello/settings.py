@@ -10,13 +10,18 @@ from typing import Annotated, Any, Literal
 from cyclopts import CoercionError, Group, Parameter, Token
 
 from hello import birthday
+from hello.addresses import networks
+from hello.rates import Rate
+from hello.rights import MetricsScope
 from hello.stores import check_url
 
 PREFIX = "HELLO_"
 
-STORE, CALENDAR, LISTENING, LIMITS, LOGGING, OTHER = (
+STORE, CALENDAR, LISTENING, RIGHTS, LIMITS, LOGGING, OTHER = (
     Group(name, sort_key=number)
-    for number, name in enumerate(("Store", "Calendar", "Listening", "Limits", "Logging", "Other"), 1)
+    for number, name in enumerate(
+        ("Store", "Calendar", "Listening", "Rights", "Limits", "Logging", "Other"), 1
+    )
 )
 
 
@@ -48,6 +53,23 @@ def _check_time_zone(_: type, value: str) -> None:
 
 def _check_store(_: type, value: str) -> None:
     check_url(value)
+
+
+def _check_rate(_: type, value: str | None) -> None:
+    if value is not None:
+        Rate.parse(value)
+
+
+def _check_proxies(_: type, value: str | None) -> None:
+    if value is not None:
+        networks(value)
+
+
+def _check_issuer(_: type, value: str | None) -> None:
+    if value is not None:
+        from hello.oidc import check_issuer  # with libraries that only a service with an issuer loads
+
+        check_issuer(value)
 
 
 def _check_host(_: type, value: str) -> None:
@@ -133,7 +155,30 @@ class CalendarSettings(TodaySettings):
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Settings(CalendarSettings):
+class KeySettings:
+    """Whose keys are honoured."""
+
+    keys: Annotated[
+        str | None,
+        Parameter(
+            env_var="HELLO_KEYS",
+            group=RIGHTS,
+            help="Entries of API keys: a JSON array, or one a line, as `hello key new` prints them.",
+        ),
+    ] = None
+    keys_file: Annotated[
+        Path | None,
+        Parameter(
+            env_var="HELLO_KEYS_FILE",
+            group=RIGHTS,
+            help="A file with such entries; it is read again when it changes.",
+        ),
+    ] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Settings(KeySettings, CalendarSettings):
     """All that `hello serve` can be told."""
 
     host: Annotated[
@@ -186,6 +231,67 @@ class Settings(CalendarSettings):
             help="Seconds that requests in flight have to finish, once no more are taken.",
         ),
     ] = 30.0
+    oidc_issuer: Annotated[
+        str | None,
+        Parameter(
+            env_var="HELLO_OIDC_ISSUER",
+            group=RIGHTS,
+            validator=_check_issuer,
+            help="Honour the tokens (JWT) of this OpenID Connect issuer, an https URL.",
+        ),
+    ] = None
+    oidc_audience: Annotated[
+        str | None,
+        Parameter(
+            env_var="HELLO_OIDC_AUDIENCE",
+            group=RIGHTS,
+            help="The audience that a token must be for; goes with the issuer.",
+        ),
+    ] = None
+    metrics: Annotated[
+        MetricsScope,
+        Parameter(
+            env_var="HELLO_METRICS",
+            group=RIGHTS,
+            help="What reading /metrics takes where there are keys or an issuer: nothing, or a scope.",
+        ),
+    ] = "read"
+    proxies: Annotated[
+        str | None,
+        Parameter(
+            env_var="HELLO_PROXIES",
+            group=RIGHTS,
+            validator=_check_proxies,
+            help="Proxies whose X-Forwarded-For and -Proto are believed: addresses or networks, by commas.",
+        ),
+    ] = None
+    key_rate: Annotated[
+        str | None,
+        Parameter(
+            env_var="HELLO_KEY_RATE",
+            group=LIMITS,
+            validator=_check_rate,
+            help="Requests that each key or token may make, a process, such as 100/s, 600/min or 1000/h.",
+        ),
+    ] = None
+    address_rate: Annotated[
+        str | None,
+        Parameter(
+            env_var="HELLO_ADDRESS_RATE",
+            group=LIMITS,
+            validator=_check_rate,
+            help="Requests that may come from each address, a process; not the probes.",
+        ),
+    ] = None
+    failure_rate: Annotated[
+        str,
+        Parameter(
+            env_var="HELLO_FAILURE_RATE",
+            group=LIMITS,
+            validator=_check_rate,
+            help="Wrong credentials that may come from each address, a process; past it 401 becomes 429.",
+        ),
+    ] = "60/min"
     max_in_flight: Annotated[
         WholeNumber,
         Parameter(
@@ -231,13 +337,24 @@ class Settings(CalendarSettings):
 
     def refusal(self) -> str | None:
         """Return why these settings must not be served, None where they may."""
-        if self.open or _is_loopback(self.host):
+        if (self.oidc_issuer is None) != (self.oidc_audience is None):
+            return (
+                "An issuer and an audience go together: give both --oidc-issuer (HELLO_OIDC_ISSUER) and"
+                " --oidc-audience (HELLO_OIDC_AUDIENCE), or a token for another service would do here."
+            )
+        if self.has_rights or self.open or _is_loopback(self.host):
             return None
         return (
             f"{self.host} is not loopback: others may reach it, and nothing here asks who they are, so that"
-            " anyone could read and change every date of birth. Listen on 127.0.0.1, or say --open"
-            " (HELLO_OPEN=true) if something in front of hello decides who may."
+            " anyone could read and change every date of birth. Listen on 127.0.0.1, give --keys-file"
+            " (`hello key new` makes a key) or --oidc-issuer, or say --open (HELLO_OPEN=true) if something"
+            " in front of hello decides who may."
         )
+
+    @property
+    def has_rights(self) -> bool:
+        """Whether callers are asked who they are."""
+        return bool(self.keys or self.keys_file or self.oidc_issuer)
 
 
 def _is_loopback(host: str) -> bool:
@@ -254,6 +371,8 @@ def effective(settings: StoreSettings) -> dict[str, Any]:
         for name in (field.name for field in fields(settings))
         if (value := getattr(settings, name)) is not None
     }
+    if "keys" in told:
+        told["keys"] = "***"  # digests, which are no secret; but long, and nobody's business
     return {**told, "store": without_passwords(settings.store)}
 
 

@@ -1,0 +1,71 @@
+"""Rights: whose key or token a request brings."""
+
+from typing import TYPE_CHECKING
+
+from hello.keys import Keys
+from hello.problems import UnauthorizedError
+from hello.rights import Caller, InvalidTokenError, Needs, Token
+
+if TYPE_CHECKING:
+    from hello.oidc import Issuer  # with libraries that only a service with an issuer loads
+
+BEARER = b"bearer "
+
+
+class Rights:
+    """Tells callers by their credentials; `table` says what their requests take."""
+
+    def __init__(self, keys: Keys | None, issuer: "Issuer | None", needs: Needs) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self.table = needs.table
+
+    def with_key(self, secret: bytes) -> Caller | None:
+        """Return the caller whose API key this is."""
+        return self._keys.find(secret) if self._keys else None
+
+    def known(self, authorization: bytes) -> Caller | None:
+        """Return the caller where that takes no waiting: one with a key, or with a token seen before."""
+        if authorization[:7].lower() != BEARER:
+            return None
+        credentials = authorization[7:].strip()
+        if self._keys and (caller := self._keys.find(credentials)):
+            return caller
+        if self._issuer and (token := self._issuer.known(credentials)):
+            return _caller(token)
+        return None
+
+    async def caller(self, authorization: bytes) -> Caller:
+        """Return the caller who is not known yet, having checked the token.
+
+        Raises:
+            UnauthorizedError: nobody's key, and no token of the issuer.
+            IssuerUnavailableError: the token can't be judged now.
+        """
+        if authorization[:7].lower() != BEARER:
+            raise UnauthorizedError("The header Authorization is not of the form `Bearer …`.")
+        if self._issuer is None:
+            raise UnauthorizedError("This key is not known.")
+        try:
+            return _caller(await self._issuer.verify(authorization[7:].strip()))
+        except InvalidTokenError:
+            raise UnauthorizedError("This is no key, and no valid token.") from None
+
+    async def start(self) -> None:
+        """Begin to fetch the issuer's keys."""
+        if self._issuer:
+            await self._issuer.start()
+
+    def refresh(self) -> None:
+        """Look whether the file of keys has changed; called each second."""
+        if self._keys:
+            self._keys.refresh()
+
+    async def close(self) -> None:
+        """Stop fetching."""
+        if self._issuer:
+            await self._issuer.close()
+
+
+def _caller(token: Token) -> Caller:
+    return Caller.of("token", token.scopes, token.own, token.subject)

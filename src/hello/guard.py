@@ -1,0 +1,153 @@
+"""What stands before the routes: the host, the rate of an address, the caller's rights, the caller's rate."""
+
+from contextlib import suppress
+from functools import lru_cache
+from ipaddress import ip_address
+
+from starlette.types import Scope
+
+from hello.addresses import Addresses, networks
+from hello.auth import Rights
+from hello.birthday import InvalidUsernameError, username_key
+from hello.headers import header
+from hello.keys import Keys
+from hello.limits import Fields, Limits, fields
+from hello.problems import ForbiddenError, MisdirectedError, UnauthorizedError
+from hello.query import parameters
+from hello.rates import Rate
+from hello.rights import ANYONE, PERSON, Caller, Needs, permits
+from hello.settings import Settings
+
+FEED = "/birthdays.ics"
+UNLIMITED = frozenset({"/hc", "/ready"})  # a probe that is refused takes the process out of service
+LOCAL_NAMES = (".localhost", ".local", ".internal", ".home.arpa", ".test")
+
+
+class Admission:
+    """Where a request comes from and who sent it, as far as that was found out."""
+
+    __slots__ = ("address", "caller", "fields", "over_tls")
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.caller = ANYONE
+        self.fields: Fields = []  # of the answer: what is left of the limits
+        self.over_tls = False  # up to a trusted proxy
+
+
+class Guard:
+    """Lets a request in, or raises what it is refused with."""
+
+    def __init__(
+        self, rights: Rights | None, limits: Limits, addresses: Addresses, *, local_only: bool
+    ) -> None:
+        """Admit by these; `local_only` says that whoever reaches the service may do everything."""
+        self.rights = rights
+        self.limits = limits
+        self.addresses = addresses
+        self.local_only = local_only
+
+    async def admit(self, scope: Scope, route: str, admission: Admission) -> None:
+        """Fill in what is found out, and return where the request may go on.
+
+        Raises:
+            MisdirectedError, UnauthorizedError, ForbiddenError, TooManyRequestsError,
+            IssuerUnavailableError.
+        """
+        peer = scope["client"][0] if scope["client"] else ""
+        admission.address = self.addresses.client(peer, scope["headers"])
+        admission.over_tls = self.addresses.over_tls(peer, scope["headers"])
+        if self.local_only and not is_local(header(scope, b"host")):
+            raise MisdirectedError
+        taken = [] if route in UNLIMITED else self.limits.take_of_address(admission.address)
+        admission.fields = fields(taken)
+        needed = self.rights.table.get((route, scope["method"])) if self.rights else None
+        if self.rights is None or needed is None:
+            return
+        admission.caller = caller = await self._caller(self.rights, scope, route, admission.address)
+        key = _person(scope) if route == PERSON else None
+        if not permits(caller, needed, key):
+            raise ForbiddenError(needed, own_only=key is not None and "self" in caller.scopes)
+        admission.fields = fields(taken + self.limits.take_of_caller(caller))
+
+    async def start(self) -> None:
+        """Begin to keep up with what is behind the rights."""
+        if self.rights:
+            await self.rights.start()
+
+    def refresh(self) -> None:
+        """Look whether the keys have changed; called each second."""
+        if self.rights:
+            self.rights.refresh()
+
+    async def close(self) -> None:
+        """Stop what `start` began."""
+        if self.rights:
+            await self.rights.close()
+
+    async def _caller(self, rights: Rights, scope: Scope, route: str, address: str) -> Caller:
+        authorization = header(scope, b"authorization")
+        in_query = route == FEED and not authorization and parameters(scope["query_string"], "key").get("key")
+        if in_query:
+            caller = rights.with_key(in_query.encode())
+        elif authorization:
+            caller = rights.known(authorization)
+        else:
+            raise UnauthorizedError
+        if caller is not None:
+            return caller
+        if self.limits.failed_too_often(address):  # a good key still passes; to check a token is dear
+            self.limits.failed(address)
+        if in_query:
+            wrong = UnauthorizedError("The key in the query is not known.")
+        else:
+            try:
+                return await rights.caller(authorization)
+            except UnauthorizedError as error:
+                wrong = error
+        self.limits.failed(address)
+        raise wrong
+
+
+def guard_of(settings: Settings) -> Guard:
+    """Return the guard that the settings ask for; raise KeysError where their keys can't be read."""
+    keys = Keys(settings.keys, settings.keys_file) if settings.keys or settings.keys_file else None
+    issuer = None
+    if settings.oidc_issuer and settings.oidc_audience:
+        from hello.oidc import Issuer  # with libraries that take a third of a second to load
+
+        issuer = Issuer(settings.oidc_issuer, settings.oidc_audience)
+    rights = Rights(keys, issuer, Needs(settings.metrics)) if keys or issuer else None
+    limits = Limits(
+        caller=_rate(settings.key_rate),
+        address=_rate(settings.address_rate),
+        failure=_rate(settings.failure_rate) if rights else None,
+    )
+    addresses = Addresses(networks(settings.proxies) if settings.proxies else [])
+    return Guard(rights, limits, addresses, local_only=rights is None and not settings.open)
+
+
+@lru_cache(1024)
+def is_local(host: bytes) -> bool:
+    """Return whether a Host field can only mean this machine or one near it.
+
+    A web page elsewhere can have its own name lead to 127.0.0.1, and then read what answers there as
+    its own (DNS rebinding). It needs a name of the public DNS for that: no address, and none without a dot.
+    """
+    text = host.decode("latin-1").lower()
+    name = text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
+    name = name.rstrip(".")
+    with suppress(ValueError):
+        return bool(ip_address(name))
+    return "." not in name or name.endswith(LOCAL_NAMES)
+
+
+def _rate(text: str | None) -> Rate | None:
+    return Rate.parse(text) if text else None
+
+
+def _person(scope: Scope) -> str | None:
+    """Return the key of the username in the path; None where it is none, which the route will say."""
+    with suppress(InvalidUsernameError):
+        return username_key(scope["path"][len("/hello/") :])
+    return None

@@ -1,0 +1,16 @@
+"""Tokens; placeholder until merged."""
+
+from hello.rights import Token
+
+
+def check_issuer(url: str) -> None: ...
+
+
+class Issuer:
+    def __init__(self, issuer: str, audience: str) -> None: ...
+    def known(self, token: bytes) -> Token | None: ...
+    async def verify(self, token: bytes) -> Token:
+        raise NotImplementedError
+
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...

@@ -1,0 +1,92 @@
+"""Who asks, and what that caller may do: the scopes, and the table of what each request takes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+PERSON = "/hello/{username}"  # the route, as metrics and logs name it too
+
+Scope = Literal["read", "write", "self", "admin"]
+MetricsScope = Literal["open", "read", "admin"]
+
+KEY_SCOPES: tuple[Scope, ...] = ("read", "write", "admin")  # a key is nobody's own, hence no `self`
+ALL_BUT_OWN = frozenset(KEY_SCOPES)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever a request comes from.
+
+    Attributes:
+        name: of the key, or "token": what metrics and the log of requests call the caller.
+        scopes: what it may; `admin` includes `read` and `write`.
+        own: the key of the caller's own username, which the scope `self` is about.
+        subject: as the audit log calls it: the name of the key, or the token's `sub`.
+    """
+
+    name: str
+    scopes: frozenset[str]
+    own: str | None = None
+    subject: str = ""
+
+    @classmethod
+    def of(cls, name: str, scopes: Iterable[str], own: str | None = None, subject: str = "") -> "Caller":
+        """Return a caller with these scopes, and those that they include."""
+        granted = frozenset(scopes)
+        return cls(name, granted | ALL_BUT_OWN if "admin" in granted else granted, own, subject or name)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a verified token says (RFC 7519).
+
+    Attributes:
+        subject: its `sub`, empty where it has none.
+        scopes: those of ours that are in its `scope` or `scp`.
+        own: the username key of its `preferred_username`, where that is a username.
+        not_before, expires: Unix time in seconds.
+    """
+
+    subject: str
+    scopes: frozenset[str]
+    own: str | None
+    not_before: float
+    expires: float
+
+
+class InvalidTokenError(Exception):
+    """This is no token that the issuer would stand by; the message says why, and never repeats it."""
+
+
+class IssuerUnavailableError(Exception):
+    """A token can't be judged, since its issuer's keys can't be had."""
+
+
+ANYONE = Caller.of("anonymous", ["admin"])
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What requests take: a scope by route and method; what is not in the table is open to all."""
+
+    metrics: MetricsScope = "read"
+    table: dict[tuple[str, str], Scope] = field(init=False)
+
+    def __post_init__(self) -> None:
+        table: dict[tuple[str, str], Scope] = {
+            (PERSON, "GET"): "read",
+            (PERSON, "PUT"): "write",
+            (PERSON, "DELETE"): "write",
+            ("/hello", "GET"): "admin",
+            ("/birthdays", "GET"): "read",
+            ("/birthdays.ics", "GET"): "read",
+        }
+        if self.metrics != "open":
+            table["/metrics", "GET"] = self.metrics
+        table |= {(route, "HEAD"): scope for (route, method), scope in table.items() if method == "GET"}
+        object.__setattr__(self, "table", table)
+
+
+def permits(caller: Caller, needed: Scope, key: str | None) -> bool:
+    """Return whether the caller may do what takes a scope, to the person with this key if to one."""
+    return needed in caller.scopes or (key is not None and key == caller.own and "self" in caller.scopes)
