@@ -8,7 +8,7 @@ import sys
 
 from cyclopts import App, CycloptsError, Group
 
-from hello import __version__, commands
+from hello import __version__, commands, key_commands
 from hello.completion import add_completion
 from hello.files import discard_output, flush_output
 from hello.keys import Keys, KeysError
@@ -93,6 +93,7 @@ app.command(commands.export, usage="hello export [OPTIONS]")
 app.command(commands.digest, usage="hello digest [OPTIONS]")
 app.command(commands.migrate, usage="hello migrate [OPTIONS]")
 app.command(commands.birthdays, usage="hello birthdays [OPTIONS]")
+app.command(key_commands.app)
 
 
 async def _check_store(settings: Settings) -> None:

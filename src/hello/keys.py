@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import re
 import secrets
 import stat
 import time
@@ -19,6 +20,7 @@ logger = logging.getLogger("hello.keys")
 
 PREFIX = "hello_"  # so that scanners for secrets find one that got away
 SECRET_BYTES = 32
+NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 T = TypeVar("T")
 Signature = tuple[int, int, int, int]
@@ -35,7 +37,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     for what people think up).
     """
 
-    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: Annotated[str, msgspec.Meta(pattern=f"^{NAME}$")]
     scopes: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
     expires: datetime | None = None
@@ -52,11 +54,18 @@ def new_key(name: str, scopes: Iterable[str], expires: datetime | None = None) -
     """Return a new secret, and the entry to keep of it.
 
     Raises:
-        KeysError: a name or a scope that can't be.
+        KeysError: a name that can't be.
     """
+    if not re.fullmatch(NAME, name):
+        raise KeysError("A key's name is 1 to 64 letters, digits or ._- and begins with a letter or digit.")
     secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     entry = Entry(name, tuple(scopes), hashlib.sha256(secret.encode()).hexdigest(), expires)
-    return secret, parse(msgspec.json.encode(entry), "the new key")[0]  # what parses is what is taken
+    return secret, entry
+
+
+def encode(entry: Entry) -> bytes:
+    """Return the entry as JSON, on one line."""
+    return msgspec.json.encode(entry)
 
 
 def parse(text: bytes, source: str) -> list[Entry]:
@@ -98,7 +107,7 @@ def add(path: Path, entry: Entry) -> None:
     new = path.with_name(f"{path.name}.new")
     try:
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(b"".join(msgspec.json.encode(each) + b"\n" for each in entries))
+            file.write(b"".join(encode(each) + b"\n" for each in entries))
             file.flush()
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())

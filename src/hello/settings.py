@@ -32,8 +32,8 @@ class Within:
     low: float
     high: float
 
-    def __call__(self, _: type, value: float) -> None:
-        if not self.low <= value <= self.high:
+    def __call__(self, _: type, value: float | None) -> None:
+        if value is not None and not self.low <= value <= self.high:
             raise ValueError(f"Give a number from {self.low} to {self.high}.")
 
 
@@ -79,7 +79,22 @@ def _check_host(_: type, value: str) -> None:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class StoreSettings:
+class FileSettings:
+    """Where other settings may be."""
+
+    config: Annotated[
+        Path | None,
+        Parameter(
+            env_var="HELLO_CONFIG",
+            group=OTHER,
+            help="A TOML file with settings: keys are flags without dashes.",
+        ),
+    ] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class StoreSettings(FileSettings):
     """Where people are kept."""
 
     store: Annotated[
@@ -111,14 +126,6 @@ class StoreSettings:
             " a file needs none, DynamoDB gets 32 at least.",
         ),
     ] = 10
-    config: Annotated[
-        Path | None,
-        Parameter(
-            env_var="HELLO_CONFIG",
-            group=OTHER,
-            help="A TOML file with settings: keys are flags without dashes.",
-        ),
-    ] = None
 
 
 @Parameter(name="*")
@@ -155,7 +162,7 @@ class CalendarSettings(TodaySettings):
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class KeySettings:
+class KeySettings(FileSettings):
     """Whose keys are honoured."""
 
     keys: Annotated[

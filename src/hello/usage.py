@@ -35,6 +35,8 @@ def _reason(error: CycloptsError) -> str:
             return f'Unexpected argument: "{argument}".'
         case MissingArgumentError(keyword=str(flag)):
             return f"{flag} needs a value."
+        case MissingArgumentError(argument=argument) if argument is not None:
+            return f"{argument.name} is missing."
         case ValidationError(argument=argument) if argument is not None and argument.tokens:
             return f"Invalid value for {_place(argument.tokens[0])}. {error.exception_message}"
         case CoercionError(token=Token() as token, target_type=kind) if kind in TAKES:
