@@ -5,7 +5,6 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -17,6 +16,7 @@ from hello.birthday import InvalidUsernameError, username_key
 from hello.issuer_keys import IssuerKeys
 from hello.issuer_url import check_issuer
 from hello.jwks import ALGORITHMS, Key
+from hello.rights import InvalidTokenError, IssuerUnavailableError, Token
 
 __all__ = ["InvalidTokenError", "Issuer", "IssuerUnavailableError", "Token", "check_issuer"]
 
@@ -25,25 +25,6 @@ MAX_BYTES = 8192  # of a token
 EARLY_SECONDS = 5.0  # that this machine's clock may be behind the issuer's; there is no such for `exp`
 REMEMBERED = 10_000  # verified tokens
 TYPES = {"jwt", "at+jwt"}  # not those that an issuer signs for other ends (RFC 8725, 3.11)
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A verified token: whose it is, what it permits, and when it is valid (Unix seconds)."""
-
-    subject: str  # `sub`, or ""; for the audit log
-    scopes: frozenset[str]
-    own: str | None  # the username of `preferred_username`, by its key
-    not_before: float  # the leeway is taken off already
-    expires: float
-
-
-class InvalidTokenError(Exception):
-    """The token is not accepted; the message says why, and holds nothing of the token."""
-
-
-class IssuerUnavailableError(Exception):
-    """The token can't be judged, for the issuer's keys can't be had."""
 
 
 class _Header(msgspec.Struct):

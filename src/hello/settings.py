@@ -11,6 +11,7 @@ from cyclopts import CoercionError, Group, Parameter, Token
 
 from hello import birthday
 from hello.addresses import networks
+from hello.issuer_url import check_issuer
 from hello.rates import Rate
 from hello.rights import MetricsScope
 from hello.stores import check_url
@@ -67,8 +68,6 @@ def _check_proxies(_: type, value: str | None) -> None:
 
 def _check_issuer(_: type, value: str | None) -> None:
     if value is not None:
-        from hello.oidc import check_issuer  # with libraries that only a service with an issuer loads
-
         check_issuer(value)
 
 
