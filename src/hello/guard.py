@@ -1,5 +1,6 @@
 """What stands before the routes: the host, the rate of an address, the caller's rights, the caller's rate."""
 
+import re
 from contextlib import suppress
 from functools import lru_cache
 from ipaddress import ip_address
@@ -21,6 +22,8 @@ from hello.settings import Settings
 FEED = "/birthdays.ics"
 UNLIMITED = frozenset({"/hc", "/ready"})  # a probe that is refused takes the process out of service
 LOCAL_NAMES = (".localhost", ".local", ".internal", ".home.arpa", ".test")
+
+_HOST_IN_BRACKETS = re.compile(r"\[[0-9a-f:.]+\](:[0-9]*)?")
 
 
 class Admission:
@@ -135,8 +138,9 @@ def is_local(host: bytes) -> bool:
     its own (DNS rebinding). It needs a name of the public DNS for that: no address, and none without a dot.
     """
     text = host.decode("latin-1").lower()
-    name = text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
-    name = name.rstrip(".")
+    if text.startswith("["):
+        return _HOST_IN_BRACKETS.fullmatch(text) is not None
+    name = text.partition(":")[0].rstrip(".")
     with suppress(ValueError):
         return bool(ip_address(name))
     return "." not in name or name.endswith(LOCAL_NAMES)

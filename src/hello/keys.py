@@ -37,9 +37,9 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     for what people think up).
     """
 
-    name: Annotated[str, msgspec.Meta(pattern=f"^{NAME}$")]
+    name: Annotated[str, msgspec.Meta(pattern=rf"\A{NAME}\Z")]
     scopes: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
     expires: datetime | None = None
 
     def __post_init__(self) -> None:
