@@ -10,7 +10,7 @@ from typing import Literal, get_args, get_origin
 from urllib.parse import quote, urlsplit
 
 import pytest
-from cyclopts import Argument
+from cyclopts import App, Argument
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from prometheus_client.parser import text_string_to_metric_families
@@ -24,7 +24,8 @@ from tests.support import HELLO, ROOT, Service, hello, need
 
 DOCS = ROOT / "docs"
 FLAGS = [name for name in app if name.startswith("--")]
-COMMANDS = [name for name in app if not name.startswith("-")]
+GROUPS = {"key": ["key new", "key list", "key check"]}  # commands that have commands
+COMMANDS = [one for name in app if not name.startswith("-") for one in GROUPS.get(name, [name])]
 METHODS = ("GET", "HEAD", "PUT", "DELETE")
 
 
@@ -121,7 +122,16 @@ def arguments(command: str) -> list[Argument]:
     """Return the arguments of a command, without the groups that settings come in."""
     if command in FLAGS:
         return []
-    return [argument for argument in app[command].assemble_argument_collection() if argument.name != "*"]
+    collection = find(command).assemble_argument_collection()
+    return [argument for argument in collection if argument.name != "*"]
+
+
+def find(command: str) -> App:
+    """Return the application behind a command's name, which may be two words."""
+    found = app
+    for word in command.split():
+        found = found[word]
+    return found
 
 
 def variable(argument: Argument) -> str:
@@ -164,7 +174,7 @@ def commands_table(_: Service) -> str:
     for name in [*COMMANDS, *FLAGS]:
         settings = [argument.name for argument in arguments(name) if variable(argument)]
         told = "all" if name == "serve" else ", ".join(as_code(option) for option in settings)
-        rows.append((as_code(f"hello {name}"), app[name].help.splitlines()[0], told))
+        rows.append((as_code(f"hello {name}"), find(name).help.splitlines()[0], told))
     return table(("command", "what it does", "settings"), *rows)
 
 
@@ -224,6 +234,14 @@ def test_each_operation_has_its_section(routes: dict[str, set[str]]) -> None:
     assert told == {(method, path) for path, methods in routes.items() for method in methods - {"HEAD"}}
 
 
+def test_each_group_of_commands_is_known() -> None:
+    """The table above has all commands of each command that has some."""
+    groups = {name: [f"{name} {one}" for one in app[name] if not one.startswith("-")] for name in app}
+    assert {name: set(ones) for name, ones in groups.items() if ones} == {
+        name: set(ones) for name, ones in GROUPS.items()
+    }
+
+
 def test_the_readme_has_each_route(routes: dict[str, set[str]]) -> None:
     """The contract in the README names each path with its methods, and no other."""
     told: dict[str, set[str]] = {}
@@ -264,7 +282,9 @@ def test_variables_and_metrics_exist(page: Path, service: Service) -> None:
     text = page.read_text()
     variables = {variable(argument) for argument in arguments("serve")}
     assert set(re.findall(r"\bHELLO_[A-Z_]*[A-Z]\b", text)) <= variables
-    measured = set(re.findall(r"^(hello_\w+?)(?:\{| )", service.get("/metrics").body.decode(), re.MULTILINE))
+    measured = set(
+        re.findall(r"^(?:# TYPE )?(hello_\w+?)(?:\{| )", service.get("/metrics").body.decode(), re.MULTILINE)
+    )
     histograms = {name.removesuffix("_count") for name in measured if name.endswith("_count")}
     assert set(re.findall(r"\bhello_[a-z_]+", text)) <= measured | histograms
 
@@ -275,7 +295,7 @@ def test_commands_and_options_exist(page: Path) -> None:
     own = {name: {spelled for a in arguments(name) for spelled in a.names} for name in [*COMMANDS, *FLAGS]}
     everything = set(FLAGS).union(*own.values())
     for text in code(page):
-        if shown := re.match(r"(?:\S*/)?hello (-*[a-z-]+)(?: |$)", text):
+        if shown := re.match(r"(?:\S*/)?hello ((?:key )?-*[a-z-]+)(?: |$)", text):
             assert shown[1] in own, text
             assert options_in(text) <= own[shown[1]] | set(FLAGS), text
         elif text.startswith("--"):

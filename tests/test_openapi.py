@@ -24,6 +24,7 @@ from starlette.routing import Route
 
 from hello import openapi, problems, schema
 from hello.app import create_app
+from hello.keys import encode, new_key
 from hello.routes import Routes
 from hello.settings import Settings
 from hello.stores import Store, open_store
@@ -34,6 +35,7 @@ Object = dict[str, Any]
 Saw = Callable[[str, int, Answer], Answer]
 
 PEOPLE = ROOT / "examples" / "people.csv"
+OF_RIGHTS = {"unauthorized", "forbidden", "issuer-unavailable"}
 BODY = b'{"dateOfBirth":"1990-04-23"}'
 PARAMETERS = {"tz": "Nowhere", "limit": "0", "after": "0123456789", "days": "-1"}  # each with a bad value
 
@@ -234,7 +236,38 @@ def test_each_kind_of_problem_is_an_example(document: Object) -> None:
         "uri-too-long",
         "headers-too-large",
         "unexpected",
+        "host",
+        "rate",
+        *OF_RIGHTS,
     }
+
+
+def test_a_service_with_rights_says_what_each_operation_takes(serve: Serve) -> None:
+    """Each operation that takes a scope names it, and 401 and 403; the others name neither."""
+    secret, entry = new_key("a", ["admin"])
+    service = serve(environment={"HELLO_KEYS": encode(entry).decode()})
+    document = service.get("/openapi.json").json()
+    OpenAPIV31SpecValidator(document).validate()
+    taken = {}
+    for method, path, operation in operations(document):
+        security = operation.get("security")
+        assert OF_RIGHTS.isdisjoint(examples_of(document["components"]["responses"]["Problem"]))
+        refusals = {slug for response in operation["responses"].values() for slug in examples_of(response)}
+        assert (security is not None) == (refusals >= OF_RIGHTS), path
+        if security is not None:
+            taken[method, path] = security[0]["bearer"]
+            assert ({"keyInQuery": security[0]["bearer"]} in security) == (path == "/birthdays.ics")
+    assert taken == {
+        ("GET", "/hello/{username}"): ["read"],
+        ("PUT", "/hello/{username}"): ["write"],
+        ("DELETE", "/hello/{username}"): ["write"],
+        ("GET", "/hello"): ["admin"],
+        ("GET", "/birthdays"): ["read"],
+        ("GET", "/birthdays.ics"): ["read"],
+        ("GET", "/metrics"): ["read"],
+    }
+    answer = service.get("/hello", {"Authorization": f"Bearer {secret}"})
+    assert answer.status == 200
 
 
 def examples_of(response: Object) -> set[str]:
@@ -314,8 +347,9 @@ def test_each_described_answer_is_given_and_no_other(
         for _, _, operation in operations(document)
         for status in operation["responses"].keys() - {"default"}
     }
-    # The first takes a defect; test_server.py meets the other.
-    assert {kind.slug for kind in problems.ALL_KINDS} - witness.slugs == {"unexpected", "stopped"}
+    # The first takes a defect; test_server.py, test_rights.py and test_limits.py meet the others.
+    unmet = {"unexpected", "stopped", "host", "rate", *OF_RIGHTS}
+    assert {kind.slug for kind in problems.ALL_KINDS} - witness.slugs == unmet
 
 
 def ask_for_everything(service: Service, saw: Saw) -> None:

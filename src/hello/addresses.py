@@ -56,10 +56,9 @@ class Addresses:
         return parsed is not None and any(parsed in network for network in self._trusted)
 
 
-@lru_cache(4096)
 def limited_as(address: str) -> str:
     """Return what a limit counts an address as: an IPv4 address itself, an IPv6 one by its network."""
-    parsed = _parse(address)
+    parsed = _parse(address) if ":" in address else None
     if isinstance(parsed, IPv6Address):
         return str(ip_network((parsed, SITE_BITS), strict=False))
     return address

@@ -53,7 +53,9 @@ class Application:
         self._outcomes = Outcomes(metrics, log_all=settings.access_log == "all")
         today = Today(settings.timezone, clock)
         observed = ObservedStore(store, metrics)
-        self._routes = Routes(settings, observed, today, metrics.render)
+        self._routes = Routes(
+            settings, observed, today, guard.rights.table if guard.rights else None, metrics.render
+        )
         table = self.table = self._routes.table()
         self._person = self._routes.person
         self.fast_path = FastPath(

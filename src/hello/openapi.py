@@ -29,8 +29,15 @@ _TYPES = (
 )
 
 
-def document(table: Iterable[Route], kinds: Sequence[Kind]) -> bytes:
+def document(
+    table: Iterable[Route], kinds: Sequence[Kind], needs: Mapping[tuple[str, str], str] | None = None
+) -> bytes:
     """Return the document, as JSON, of the routes that are to be in it.
+
+    Args:
+        table: the routes.
+        kinds: all kinds of errors.
+        needs: the scope that a route and method take, of a service that asks who calls.
 
     Raises:
         LookupError: a route without words, or words without a route.
@@ -48,7 +55,8 @@ def document(table: Iterable[Route], kinds: Sequence[Kind]) -> bytes:
         for method in sorted((route.methods or set()) - {"HEAD"}):
             if (method, route.path) not in words:
                 raise LookupError(f"a route that is not described: {method} {route.path}")
-            item[method.lower()] = _operation(words.pop((method, route.path)), by_slug)
+            scope = (needs or {}).get((route.path, method))
+            item[method.lower()] = _operation(words.pop((method, route.path)), by_slug, scope)
     if words:
         raise LookupError(f"described, but no route: {sorted(words)}")
     specific = {slug for operation in _OPERATIONS.values() for slug in operation.get("problems", ())}
@@ -74,6 +82,7 @@ def document(table: Iterable[Route], kinds: Sequence[Kind]) -> bytes:
             ],
             "paths": paths,
             "components": {
+                **({} if needs is None else {"securitySchemes": _SCHEMES}),
                 "schemas": components,
                 "responses": {"Problem": {"description": "Any other error.", **_problems(general)}},
                 "examples": {
@@ -84,10 +93,14 @@ def document(table: Iterable[Route], kinds: Sequence[Kind]) -> bytes:
     )
 
 
-def _operation(words: Object, kinds: Mapping[str, Kind]) -> Object:
+def _operation(words: Object, kinds: Mapping[str, Kind], scope: str | None) -> Object:
     operation = {key: value for key, value in words.items() if key not in {"answers", "problems"}}
     operation["responses"] = dict(words["answers"])
-    own = sorted(kinds[slug] for slug in words.get("problems", ()))
+    if scope is not None:
+        also = [{"keyInQuery": [scope]}] if words["operationId"] == "calendar" else []
+        operation["security"] = [{"bearer": [scope]}, *also]
+    slugs = (*words.get("problems", ()), *(_OF_RIGHTS if scope is not None else ()))
+    own = sorted({kinds[slug] for slug in slugs})
     for status, group in groupby(own, lambda kind: kind.status):
         answer = _problem_answer(list(group))
         also = operation["responses"].get(str(status), {})
@@ -147,6 +160,20 @@ _LINKS = {
     "greet": {"operationId": "greet", **_SAME_NAME},
     "forget": {"operationId": "forget", **_SAME_NAME},
 }
+_SCHEMES: Object = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, or a token (JWT) of the issuer that the service trusts.",
+    },
+    "keyInQuery": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "key",
+        "description": "An API key, for calendar programs, which can't send header fields.",
+    },
+}
+_OF_RIGHTS = ("unauthorized", "forbidden", "issuer-unavailable")
 _UNAVAILABLE = ("overloaded", "stopped", "store-unavailable")
 
 

@@ -4,7 +4,7 @@ Handlers raise; `app` makes answers of what they raise, by the table in `problem
 """
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from datetime import date
 from typing import Any
@@ -60,7 +60,12 @@ class Routes:
     """The handlers, and what they share."""
 
     def __init__(
-        self, settings: Settings, store: Store, today: Today, render_metrics: Callable[[], bytes]
+        self,
+        settings: Settings,
+        store: Store,
+        today: Today,
+        needs: Mapping[tuple[str, str], str] | None,
+        render_metrics: Callable[[], bytes],
     ) -> None:
         self.draining = False
         self.person = PersonResource(settings.leap_day, store, today)
@@ -69,7 +74,7 @@ class Routes:
         self._store = store
         self._today = today
         self._render_metrics = render_metrics
-        self._openapi = openapi.document(self.table(), problems.ALL_KINDS)
+        self._openapi = openapi.document(self.table(), problems.ALL_KINDS, needs)
 
     def table(self) -> list[Route]:
         """Return the routes, for Starlette's router and for the OpenAPI document."""
