@@ -16,7 +16,7 @@ from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from hello.birthday import InvalidUsernameError, username_key
 from hello.issuer_keys import IssuerKeys
 from hello.issuer_url import check_issuer
-from hello.jwks import ALGORITHMS, Key
+from hello.jwks import ALGORITHMS, Identity, Key
 
 __all__ = ["InvalidTokenError", "Issuer", "IssuerUnavailableError", "Token", "check_issuer"]
 
@@ -105,8 +105,10 @@ class Issuer:
         self._issuer = check_issuer(issuer)
         self._audience = audience
         self._clock = clock
+        self._steady_clock = steady_clock
         self._keys = IssuerKeys(issuer, self._forget, clock=steady_clock, sleep=sleep, part=part)
-        self._verified: OrderedDict[bytes, tuple[Token, Key]] = OrderedDict()
+        self._current: set[Identity] = set()
+        self._verified: OrderedDict[bytes, tuple[Token, Identity]] = OrderedDict()
 
     async def start(self) -> None:
         """Fetch the keys in the background, from now on; an issuer that is down is logged, and no error."""
@@ -119,8 +121,14 @@ class Issuer:
     def known(self, token: bytes) -> Token | None:
         """Return a token that was verified before, if it and the key that signed it are still valid."""
         found = self._verified.get(sha256(token).digest())
-        if found is not None and found[0].not_before <= self._clock() < found[0].expires and self._keys.valid:
-            return found[0]
+        if found is None:
+            return None
+        verified = found[0]
+        if (
+            verified.not_before <= self._clock() < verified.expires
+            and self._steady_clock() < self._keys.until
+        ):
+            return verified
         return None
 
     async def verify(self, token: bytes) -> Token:
@@ -148,7 +156,7 @@ class Issuer:
         if claims is None:
             raise InvalidTokenError("Its signature is not that of the issuer's key.")
         verified = self._judge(claims)
-        self._verified[sha256(token).digest()] = verified, key
+        self._verified[sha256(token).digest()] = verified, key.identity
         if len(self._verified) > REMEMBERED:
             self._verified.popitem(last=False)
         return verified
@@ -182,7 +190,10 @@ class Issuer:
     def _forget(self, keys: Sequence[Key]) -> None:
         """Forget the tokens that were signed by other keys than these."""
         current = {key.identity for key in keys}
-        gone = [digest for digest, (_, key) in self._verified.items() if key.identity not in current]
+        if current == self._current:
+            return
+        self._current = current
+        gone = [digest for digest, (_, identity) in self._verified.items() if identity not in current]
         for digest in gone:
             del self._verified[digest]
 
