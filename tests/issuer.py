@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
@@ -37,7 +38,7 @@ class Issuer:
         self._rotations = 0
         self._port = 0
         self._server: ThreadingHTTPServer | None = None
-        self.rotate()
+        self.rotate(_first_key())
 
     @property
     def url(self) -> str:
@@ -160,6 +161,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that http.server has
         """Log nothing."""
+
+
+@cache
+def _first_key() -> Key:
+    """Return the key that each issuer begins with: making one takes longer than most tests."""
+    return RSAKey.generate_key(2048)
 
 
 def _algorithm(key: Key) -> str:

@@ -2,11 +2,19 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import get_args
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from joserfc.jwk import ECKey
 
 from hello import issuer_keys, oidc
@@ -140,6 +148,31 @@ def test_keys_come_by_https_too() -> None:
     assert check_jwks_uri("https://keys.example/jwks?v=1") == "https://keys.example/jwks?v=1"
     with pytest.raises(ValueError, match="jwks_uri must be https"):
         check_jwks_uri("http://keys.example/jwks")
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_not_accepted(tmp_path: Path) -> None:
+    """Whoever can redirect the connection has no keys to offer; and the log says what is wrong."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path / "pem"
+    file.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        + certificate.public_bytes(Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(issuer_keys.FetchError, match="TLS certificate is not accepted"):
+            await issuer_keys.fetch_keys(f"https://localhost:{port}")
 
 
 async def test_an_issuer_in_a_folder_is_asked_there(issuer: Issuer, clock: Time) -> None:
