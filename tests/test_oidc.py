@@ -505,6 +505,7 @@ class Tried:
     """A judge that has its keys, and a token that it accepts, outside of a loop."""
 
     judge: oidc.Issuer
+    issuer: Issuer
     token: bytes
     runner: Runner
 
@@ -524,7 +525,7 @@ def tried() -> Iterator[Tried]:
         issuer.rotate(ECKey.generate_key("P-256"))
         judge = oidc.Issuer(issuer.url, "hello", Clock(), steady_clock=Clock())
         token = issuer.token(scope="read").encode()
-        tried = Tried(judge, token, runner)
+        tried = Tried(judge, issuer, token, runner)
         assert tried.verdict(token) is not None
         yield tried
         runner.run(judge.close())
@@ -537,8 +538,14 @@ json_values = st.recursive(
     max_leaves=10,
 )
 headers = st.dictionaries(
-    st.sampled_from(["alg", "kid", "typ", "crit", "b64", "jwk", "x5c", "zip"]),
+    st.sampled_from(["alg", "kid", "typ", "crit", "b64", "jku", "jwk", "x5c", "zip"]),
     st.sampled_from(["ES256", "key-1", "key-2", "none", "HS256", "JWT"]) | json_values,
+    max_size=2,
+).map(lambda changed: {"alg": "ES256", "kid": "key-1", **changed})
+claims = st.dictionaries(
+    st.sampled_from(["iss", "aud", "exp", "nbf", "iat", "sub", "scope", "scp", "preferred_username"]),
+    json_values,
+    max_size=3,
 )
 
 
@@ -552,6 +559,21 @@ def test_arbitrary_bytes_are_refused(tried: Tried, token: bytes) -> None:
 def test_arbitrary_parts_are_refused(tried: Tried, header: object, payload: object, signature: bytes) -> None:
     """Whatever JSON they hold."""
     assert tried.verdict(f"{part(header)}.{part(payload)}.{part(signature)}".encode()) is None
+
+
+@given(changed=claims, payload=st.none() | json_values)
+def test_whatever_the_issuer_signs_is_judged(
+    tried: Tried, changed: dict[str, object], payload: object
+) -> None:
+    """A token or a refusal; its scopes are those that hello has, its times are numbers."""
+    signed = tried.issuer.claims(**changed) if payload is None else payload
+    found = tried.verdict(tried.issuer.sign(json.dumps(signed).encode()).encode())
+    if found is not None:
+        assert payload is None
+        assert found.scopes <= EVERYTHING
+        assert found.not_before <= NOW < found.expires
+    elif payload is None:
+        assert changed, "the claims as they were are accepted"
 
 
 @given(data=st.data())

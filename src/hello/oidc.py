@@ -167,7 +167,7 @@ class Issuer:
         if key is not None:
             return key
         if self._keys.failing:
-            raise IssuerUnavailableError
+            raise IssuerUnavailableError("The issuer's keys can't be had.")
         raise InvalidTokenError("It is signed by no key that the issuer has.")
 
     def _judge(self, claims: _Claims) -> Token:
