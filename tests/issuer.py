@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
@@ -19,7 +20,6 @@ Failure = Literal["error", "huge", "mismatch", "no JSON", "no keys", "plain jwks
 
 HOLD_SECONDS = 60  # after which an answer that is held ends in any case
 METADATA = "/.well-known/openid-configuration"
-EVERY_ALGORITHM = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 
 
 class Issuer:
@@ -31,13 +31,14 @@ class Issuer:
         self.audience = "hello"
         self.asked: list[str] = []  # the paths asked for
         self.jwks: list[Any] = []  # what it serves as its keys; tests may add others
-        self.signing: Key
+        self.signing: Key  # what it signs with, and its id
+        self.kid = ""
         self._failure: Failure | None = None
         self._go_on = threading.Event()
         self._rotations = 0
         self._port = 0
         self._server: ThreadingHTTPServer | None = None
-        self.rotate()
+        self.rotate(_first_key())
 
     @property
     def url(self) -> str:
@@ -70,12 +71,13 @@ class Issuer:
         """Sign with a new key from now on; `keep` the old ones in the set, for tokens that are in use."""
         self._rotations += 1
         self.signing = key or RSAKey.generate_key(2048)
-        published = self.signing.as_dict(private=False, use="sig", kid=f"key-{self._rotations}")
+        self.kid = f"key-{self._rotations}"
+        published = self.signing.as_dict(private=False, use="sig", kid=self.kid)
         self.jwks = [*(self.jwks if keep else ()), published]
         return self.signing
 
     def fail(self, failure: Failure | None) -> None:
-        """Answer wrongly, or (None) as it should; "slow" holds each answer until another is asked for."""
+        """Answer wrongly, or (None) as it should; "slow" holds each answer until the next `fail`."""
         self._failure = failure
         self._go_on.set()
         if failure == "slow":
@@ -101,7 +103,7 @@ class Issuer:
     def sign(self, payload: bytes, *, key: Key | None = None, header: dict[str, Any] | None = None) -> str:
         """Return a payload of any kind signed, as `token` is."""
         key = key or self.signing
-        default = {"alg": _algorithm(key), "typ": "JWT", "kid": self.jwks[-1]["kid"]}
+        default = {"alg": _algorithm(key), "typ": "JWT", "kid": self.kid}
         whole = {name: value for name, value in {**default, **(header or {})}.items() if value is not None}
         return jws.serialize_compact(whole, payload, key, registry=_Registry(strict_check_header=False))
 
@@ -124,7 +126,7 @@ class Issuer:
     def _document(self, path: str) -> bytes:
         if path == METADATA:
             scheme = "http://issuer.example" if self._failure == "plain jwks_uri" else self.url
-            issuer = f"{self.url}/other" if self._failure == "mismatch" else self.url
+            issuer = f"{self.url}/" if self._failure == "mismatch" else self.url
             return json.dumps({"issuer": issuer, "jwks_uri": f"{scheme}/jwks"}).encode()
         return json.dumps({"keys": [] if self._failure == "no keys" else self.jwks}).encode()
 
@@ -159,6 +161,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that http.server has
         """Log nothing."""
+
+
+@cache
+def _first_key() -> Key:
+    """Return the key that each issuer begins with: making one takes longer than most tests."""
+    return RSAKey.generate_key(2048)
 
 
 def _algorithm(key: Key) -> str:

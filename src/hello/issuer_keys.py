@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -44,14 +45,14 @@ class IssuerKeys:
     ) -> None:
         """Have none yet; `changed` is told each set that is fetched, `part` gives a number from 0 to 1."""
         self.failing = True  # the last fetch failed, or there was none yet
+        self.until = -math.inf  # by `clock`, when the keys are too old
         self._issuer = issuer
         self._changed = changed
         self._clock = clock
         self._sleep = sleep
         self._part = part
         self._keys: Sequence[Key] = ()
-        self._until = 0.0
-        self._opens_at = 0.0
+        self._opens_at = -math.inf
         self._told = False
         self._fetch_task: asyncio.Task[None] | None = None
         self._refresh_task: asyncio.Task[None] | None = None
@@ -59,12 +60,7 @@ class IssuerKeys:
     @property
     def current(self) -> Sequence[Key]:
         """The keys to verify with: none before the first fetch, and a day after the last."""
-        return self._keys if self.valid else ()
-
-    @property
-    def valid(self) -> bool:
-        """Whether keys were fetched in the last day."""
-        return self._clock() < self._until
+        return self._keys if self._clock() < self.until else ()
 
     def start(self) -> None:
         """Fetch now, and from now on, in the background."""
@@ -124,7 +120,7 @@ class IssuerKeys:
         if not keys:
             logger.warning("the issuer has no keys that hello can use: no token is accepted")
         self.failing = self._told = False
-        self._until = self._clock() + LAST_SECONDS
+        self.until = self._clock() + LAST_SECONDS
         self._keys = keys
         self._changed(keys)
 

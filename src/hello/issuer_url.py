@@ -13,11 +13,9 @@ def check_issuer(url: str) -> str:
     """
     parts = _checked(url, "The issuer")
     if "?" in url or "#" in url:
-        raise ValueError("The issuer's URL has no query and no fragment; write it as the tokens' `iss` does.")
+        raise ValueError("An issuer's URL has no query and no fragment; write what the tokens' `iss` has.")
     if parts.path.endswith("/.well-known/openid-configuration"):
-        raise ValueError(
-            "Leave out /.well-known/openid-configuration; write the issuer as the tokens' `iss` does."
-        )
+        raise ValueError("Leave /.well-known/openid-configuration out; write what the tokens' `iss` has.")
     return url
 
 

@@ -26,6 +26,8 @@ RSA_BITS = range(2048, 8192 + 1)
 # neither are certificates, which are not looked at.
 _MEMBERS = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x")}
 
+Identity = tuple[str | None, str | None, str]  # of a key: id, algorithm, and thumbprint (RFC 7638)
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -35,7 +37,7 @@ class Key:
     kid: str | None
     alg: str | None
     kind: tuple[str, str | None]
-    identity: tuple[str | None, str | None, str]  # its id, its algorithm and its thumbprint (RFC 7638)
+    identity: Identity
 
     def fits(self, alg: str) -> bool:
         """Return whether it may verify tokens of this algorithm, one of `ALGORITHMS`."""

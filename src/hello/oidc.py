@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 from joserfc import jws
-from joserfc.errors import JoseError, UnsupportedAlgorithmError
+from joserfc.errors import JoseError
 
 from hello.birthday import InvalidUsernameError, username_key
 from hello.issuer_keys import IssuerKeys
 from hello.issuer_url import check_issuer
-from hello.jwks import ALGORITHMS, Key
+from hello.jwks import ALGORITHMS, Identity, Key
 from hello.rights import InvalidTokenError, IssuerUnavailableError, Token
 
 __all__ = ["InvalidTokenError", "Issuer", "IssuerUnavailableError", "Token", "check_issuer"]
@@ -55,10 +55,8 @@ class _Registry(jws.JWSRegistry):
         super().__init__(algorithms=ALGORITHMS, strict_check_header=False)
 
     def get_alg(self, name: str) -> Any:
-        """Return an algorithm; without the library's warning for each token signed by EdDSA."""
-        if name not in ALGORITHMS:
-            raise UnsupportedAlgorithmError
-        return self.algorithms[name]
+        """Return one of `ALGORITHMS` without the library's warning, which comes for each EdDSA token."""
+        return self.algorithms[name]  # `_check` lets no others come here
 
 
 _REGISTRY = _Registry()
@@ -86,8 +84,10 @@ class Issuer:
         self._issuer = check_issuer(issuer)
         self._audience = audience
         self._clock = clock
+        self._steady_clock = steady_clock
         self._keys = IssuerKeys(issuer, self._forget, clock=steady_clock, sleep=sleep, part=part)
-        self._verified: OrderedDict[bytes, tuple[Token, Key]] = OrderedDict()
+        self._current: set[Identity] = set()
+        self._verified: OrderedDict[bytes, tuple[Token, Identity]] = OrderedDict()
 
     async def start(self) -> None:
         """Fetch the keys in the background, from now on; an issuer that is down is logged, and no error."""
@@ -100,8 +100,14 @@ class Issuer:
     def known(self, token: bytes) -> Token | None:
         """Return a token that was verified before, if it and the key that signed it are still valid."""
         found = self._verified.get(sha256(token).digest())
-        if found is not None and found[0].not_before <= self._clock() < found[0].expires and self._keys.valid:
-            return found[0]
+        if found is None:
+            return None
+        verified = found[0]
+        if (
+            verified.not_before <= self._clock() < verified.expires
+            and self._steady_clock() < self._keys.until
+        ):
+            return verified
         return None
 
     async def verify(self, token: bytes) -> Token:
@@ -129,7 +135,7 @@ class Issuer:
         if claims is None:
             raise InvalidTokenError("Its signature is not that of the issuer's key.")
         verified = self._judge(claims)
-        self._verified[sha256(token).digest()] = verified, key
+        self._verified[sha256(token).digest()] = verified, key.identity
         if len(self._verified) > REMEMBERED:
             self._verified.popitem(last=False)
         return verified
@@ -142,7 +148,7 @@ class Issuer:
         if key is not None:
             return key
         if self._keys.failing:
-            raise IssuerUnavailableError
+            raise IssuerUnavailableError("The issuer's keys can't be had.")
         raise InvalidTokenError("It is signed by no key that the issuer has.")
 
     def _judge(self, claims: _Claims) -> Token:
@@ -163,7 +169,10 @@ class Issuer:
     def _forget(self, keys: Sequence[Key]) -> None:
         """Forget the tokens that were signed by other keys than these."""
         current = {key.identity for key in keys}
-        gone = [digest for digest, (_, key) in self._verified.items() if key.identity not in current]
+        if current == self._current:
+            return
+        self._current = current
+        gone = [digest for digest, (_, identity) in self._verified.items() if identity not in current]
         for digest in gone:
             del self._verified[digest]
 

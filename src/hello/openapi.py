@@ -60,6 +60,8 @@ def document(
     if words:
         raise LookupError(f"described, but no route: {sorted(words)}")
     specific = {slug for operation in _OPERATIONS.values() for slug in operation.get("problems", ())}
+    if needs is not None:
+        specific |= set(_OF_RIGHTS)
     general = [kind for kind in kinds if kind.slug not in specific]
     components["Username"] = msgspec.json.schema(schema.Username)
     return msgspec.json.encode(
