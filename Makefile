@@ -26,8 +26,8 @@ check: $(STAMPS)/test  ## Lint and type-check: ruff, mypy, zizmor, shellcheck
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/zizmor --offline --pedantic --strict-collection --no-progress --quiet .github
-	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	@tools=$$(git ls-files -z | xargs -0 grep -lE '^#!.*\b(ba)?sh\b'); \
 	if command -v shellcheck >/dev/null; then shellcheck $$tools; \
 	elif [ "$$CI" = true ]; then echo "shellcheck is missing: install requirements/debian.txt" >&2; exit 1; \
