@@ -7,7 +7,7 @@ COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
 UV_COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
 .DELETE_ON_ERROR:
-.PHONY: help install run test check format bench lock clean
+.PHONY: help install run test check format bench lock sbom clean
 
 help:  ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -21,10 +21,13 @@ test: $(STAMPS)/test $(STAMPS)/emulators debian  ## Run the checks and all tests
 	@$(MAKE) --no-print-directory check
 	$(VENV)/bin/python -m pytest $(ARGS)
 
-check: $(STAMPS)/test  ## Lint and type-check: ruff, mypy, shellcheck
+check: $(STAMPS)/test  ## Lint and type-check: ruff, mypy, zizmor, shellcheck
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/zizmor --offline --pedantic --strict-collection --no-progress --quiet .github
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	@tools=$$(git ls-files -z | xargs -0 grep -lE '^#!.*\b(ba)?sh\b'); \
 	if command -v shellcheck >/dev/null; then shellcheck $$tools; \
 	elif [ "$$CI" = true ]; then echo "shellcheck is missing: install requirements/debian.txt" >&2; exit 1; \
@@ -36,6 +39,9 @@ format: $(STAMPS)/test  ## Format the code
 
 bench: $(STAMPS)/run  ## Measure beside the peers; writes bench/results/
 	bench/run $(ARGS)
+
+sbom: $(STAMPS)/test  ## List what runs, as CycloneDX: writes hello.cdx.json
+	$(VENV)/bin/python requirements/sbom.py hello.cdx.json
 
 lock:  ## Pin the dependencies anew, with hashes (needs uv)
 	$(UV_COMPILE) requirements/build.in -o requirements/build.txt

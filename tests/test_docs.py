@@ -37,8 +37,8 @@ def pages() -> Iterator[Path]:
 
 
 PAGES = list(pages())
-# Pages that tell people of hello, and not of a program of their own.
-TELLING = [page for page in PAGES if page.parent in {ROOT, DOCS}]
+# Pages that tell people of hello, and not of programs of their own or of others.
+TELLING = [page for page in PAGES if page.parent in {ROOT, DOCS} and page.name != "dependencies.md"]
 
 
 def name_of(page: Path) -> str:

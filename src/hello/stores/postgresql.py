@@ -26,7 +26,7 @@ _EPOCH = date(1, 1, 1).toordinal()
 _BORN = "DATE '0001-01-01' + {}::integer"
 _GET = "SELECT username, born FROM people WHERE key = $1"
 _GET_MANY = "SELECT key, username, born FROM people WHERE key = ANY($1::bytea[])"
-_INSERT = f"INSERT INTO people AS old (key, username, born) VALUES ($1, $2, {_BORN.format('$3')})"
+_INSERT = f"INSERT INTO people AS old (key, username, born) VALUES ($1, $2, {_BORN.format('$3')})"  # noqa: S608 - constants
 _CREATE = f"{_INSERT} ON CONFLICT (key) DO NOTHING"
 # What is there already is not written again: repeating a PUT costs no row.
 _REPLACE = """
@@ -39,7 +39,7 @@ _PUT_MANY = f"""
     SELECT key, username, {_BORN.format("days")}
     FROM unnest($1::bytea[], $2::text[], $3::integer[]) AS given (key, username, days)
     {_REPLACE}
-"""
+"""  # noqa: S608 - constants
 _DELETE = "DELETE FROM people WHERE key = $1"
 _PEOPLE = "SELECT username, born, key FROM people WHERE key > $1 ORDER BY key LIMIT $2"
 _BIRTHDAYS = """
