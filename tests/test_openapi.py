@@ -105,7 +105,7 @@ PHASES = ("examples", "coverage", "fuzzing", "stateful")
 
 @pytest.mark.parametrize("phases", [PHASES, ("examples", "coverage")], ids=["open", "with keys"])
 def test_schemathesis_finds_nothing(
-    serve: Serve, document: Object, tmp_path: Path, phases: list[str]
+    serve: Serve, document: Object, tmp_path: Path, phases: tuple[str, ...]
 ) -> None:
     """All its checks pass: in all phases on an open service; with keys, where it tries without them too."""
     assert hello("import", str(PEOPLE), folder=tmp_path).returncode == 0
