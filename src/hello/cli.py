@@ -89,6 +89,7 @@ app.command(commands.import_, name="import", usage="hello import [OPTIONS] [FILE
 app.command(commands.export, usage="hello export [OPTIONS]")
 app.command(commands.digest, usage="hello digest [OPTIONS]")
 app.command(commands.migrate, usage="hello migrate [OPTIONS]")
+app.command(commands.compact, usage="hello compact [OPTIONS]")
 app.command(commands.birthdays, usage="hello birthdays [OPTIONS]")
 
 
