@@ -48,13 +48,15 @@ def key(name: str) -> str:
 def kind(name: str) -> Any:
     """Return the type of a setting, where it is set."""
     hint = HINTS[name]
-    return next((part for part in typing.get_args(hint) if typing.get_origin(part) is Literal), hint)
+    parts = typing.get_args(hint)
+    return next((part for part in parts if typing.get_origin(part) is Literal or part is Path), hint)
 
 
 def values(field: "Field[Any]") -> Sequence[Any]:
     """Return values that the setting takes, the default among them."""
     taken: dict[Any, Sequence[Any]] = {bool: (True, False), int: (1, 2), float: (0.5, 20.25)}
     taken[str] = TEXTS.get(field.name, ())
+    taken[Path] = (Path("audit.jsonl"), Path("/var/log/hello/audit.jsonl"))
     found = kind(field.name)
     others = typing.get_args(found) if typing.get_origin(found) is Literal else taken[found]
     return [value for value in dict.fromkeys((field.default, *others)) if value is not None]
@@ -107,7 +109,7 @@ def test_flag_then_variable_then_file_then_default(
         if "variable" in sources:
             environment[variable(name)] = _text(sources["variable"])
         if "file" in sources:
-            file = toml(f"{key(name)} = {json.dumps(sources['file'])}")
+            file = toml(f"{key(name)} = {json.dumps(sources['file'], default=str)}")
             arguments.append(f"--config={file}")
         return getattr(read(*arguments, environment=environment), name)
 
@@ -185,6 +187,7 @@ REFUSED = {
     "request_timeout": ["0", "3601"],
     "log": ["xml"],
     "access_log": ["none"],
+    "audit_log": [],  # any text
     "commit": [],  # any text
 }
 
@@ -320,4 +323,4 @@ def test_help_names_each_setting_under_its_kind(tmp_path: Path) -> None:
         assert f" {flag(field.name)} " in shown
         assert variable(field.name) in shown
     headings = [line.split()[1] for line in shown.splitlines() if line.startswith("╭")]
-    assert headings == ["Store", "Calendar", "Listening", "Limits", "Logging", "Other"]
+    assert headings == ["Store", "Calendar", "Listening", "Limits", "Logging", "Audit", "Other"]

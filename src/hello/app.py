@@ -15,6 +15,7 @@ from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
 from hello import problems
+from hello.audit import AuditLog
 from hello.fast_path import FastPath
 from hello.headers import check_content_type
 from hello.observability import Metrics, ObservedStore
@@ -41,19 +42,27 @@ class Application:
     """The ASGI application."""
 
     def __init__(
-        self, settings: Settings, store: Store, metrics: Metrics, clock: Callable[[], datetime]
+        self,
+        settings: Settings,
+        store: Store,
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+        audit: AuditLog | None,
     ) -> None:
         self.metrics = metrics
+        self.audit = audit
         self._max_in_flight = settings.max_in_flight
         self._body_limit = SharedTimeout(settings.request_timeout)
         self._reading = 0  # requests in flight whose body is still being waited for
         self._outcomes = Outcomes(metrics, log_all=settings.access_log == "all")
         today = Today(settings.timezone, clock)
         observed = ObservedStore(store, metrics)
-        self._routes = Routes(settings, observed, today, metrics.render)
+        self._routes = Routes(settings, observed, today, metrics.render, audit)
         table = self.table = self._routes.table()
         self._person = self._routes.person
-        self.fast_path = FastPath(self._person, observed, today, metrics, self._outcomes, self._max_in_flight)
+        self.fast_path = FastPath(
+            self._person, observed, today, metrics, self._outcomes, self._max_in_flight, audit
+        )
         self._router = Router(table, redirect_slashes=False, default=_not_found)
         # A route's label is its template.
         self._labels = {route.path: route.path for route in table if "{" not in route.path}
@@ -75,6 +84,7 @@ class Application:
         )
         route = PERSON if to_person else self._label(path)
         scope["hello.route"] = route  # for `tracing`
+        scope["hello.request_id"] = exchange.request_id
         metrics = self.metrics
         metrics.in_flight += 1
         try:
@@ -188,9 +198,10 @@ def create_app(
     *,
     metrics: Metrics | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    audit: AuditLog | None = None,
 ) -> Application:
     """Return the ASGI application on an open store; `clock` gives the present, with its zone."""
-    return Application(settings, store, metrics or Metrics(settings.commit), clock)
+    return Application(settings, store, metrics or Metrics(settings.commit), clock, audit)
 
 
 def _request_id(headers: Fields) -> bytes:

@@ -14,6 +14,7 @@ from datetime import date
 from typing import Protocol
 
 from hello import birthday
+from hello.audit import ANONYMOUS, AuditLog, Change, Outcome
 from hello.birthday import USERNAME_LENGTH
 from hello.headers import lines
 from hello.observability import Metrics
@@ -51,6 +52,8 @@ GREETING = (
 class Connection(Protocol):
     """What the fast path needs of a connection."""
 
+    client: tuple[str, int] | None
+
     def spawn(self, work: Coroutine[None, None, None]) -> None:
         """Run in a task that a stop waits for."""
 
@@ -66,7 +69,16 @@ class _Unheard:
 class FastRequest:
     """A request on the fast path. To uvicorn it is the connection's cycle, so it has a cycle's state."""
 
-    __slots__ = ("connection", "disconnected", "entry", "keep_alive", "key", "response_complete", "start")
+    __slots__ = (
+        "connection",
+        "disconnected",
+        "entry",
+        "keep_alive",
+        "key",
+        "request_id",
+        "response_complete",
+        "start",
+    )
 
     message_event = _Unheard()
     response_started = False
@@ -76,6 +88,7 @@ class FastRequest:
         self.connection = connection
         self.key = key
         self.entry = entry
+        self.request_id = make_id()
         self.start = time.perf_counter()
         self.keep_alive = True
         self.disconnected = False
@@ -93,6 +106,7 @@ class FastPath:
         metrics: Metrics,
         outcomes: Outcomes,
         max_in_flight: int,
+        audit: AuditLog | None,
     ) -> None:
         self._person = person
         self._store = store
@@ -100,6 +114,7 @@ class FastPath:
         self._metrics = metrics
         self._outcomes = outcomes
         self._max_in_flight = max_in_flight
+        self._audit = audit
         self._gets: list[FastRequest] = []
         self._puts: list[FastRequest] = []
         self._day = date.max
@@ -176,23 +191,27 @@ class FastPath:
         try:
             await self._store.put_many([request.entry for request in requests if request.entry])
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - becomes their answer
+            self._record(requests, "unknown")
             self._fail(requests, error)
             return
+        self._record(requests, "done")
         for request in requests:
             self._answer(request, 204, b"", b"")
+
+    def _record(self, requests: Sequence[FastRequest], outcome: Outcome) -> None:
+        if self._audit is not None:
+            changes = [Change(r.request_id, ANONYMOUS, r.connection.client, "put", r.key) for r in requests]
+            self._audit.record(changes, outcome)
 
     def _fail(self, requests: Sequence[FastRequest], error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError):
             error = StoppedError()  # the stop's time limit; nothing runs in this task after it
         for request in requests:
-            request_id = make_id()
-            status, fields, body = self._outcomes.problem(request_id, error)
-            self._answer(request, status, lines(fields), body, request_id)
+            status, fields, body = self._outcomes.problem(request.request_id, error)
+            self._answer(request, status, lines(fields), body)
 
-    def _answer(
-        self, request: FastRequest, status: int, fields: bytes, body: bytes, request_id: bytes | None = None
-    ) -> None:
-        request_id = request_id or make_id()
+    def _answer(self, request: FastRequest, status: int, fields: bytes, body: bytes) -> None:
+        request_id = request.request_id
         request.connection.answer(request, status, b"%bx-request-id: %b\r\n" % (fields, request_id), body)
         self._metrics.in_flight -= 1
         method = "PUT" if request.entry else "GET"

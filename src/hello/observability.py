@@ -130,6 +130,9 @@ class Metrics:
             buckets=BUCKETS,
             registry=registry,
         )
+        self.audit_failures = Counter(
+            "hello_audit_failures", "Changes that the audit log could not take.", registry=registry
+        )
         build = Gauge(
             "hello_build_info",
             "The version that runs, always 1.",

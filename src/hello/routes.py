@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from hello import __version__, birthday, cursor, openapi, pages, problems, schema
+from hello.audit import AuditLog
 from hello.headers import prefers_html
 from hello.person import ROUTE, PersonResource
 from hello.query import Today, parameters, whole_number
@@ -59,10 +60,15 @@ class Routes:
     """The handlers, and what they share."""
 
     def __init__(
-        self, settings: Settings, store: Store, today: Today, render_metrics: Callable[[], bytes]
+        self,
+        settings: Settings,
+        store: Store,
+        today: Today,
+        render_metrics: Callable[[], bytes],
+        audit: AuditLog | None,
     ) -> None:
         self.draining = False
-        self.person = PersonResource(settings.leap_day, store, today)
+        self.person = PersonResource(settings.leap_day, store, today, audit)
         self._leap_day = settings.leap_day
         self._version = schema.Version(__version__, settings.commit)
         self._store = store

@@ -20,6 +20,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from hello.app import Application, create_app
+from hello.audit import AuditLog
 from hello.listening import BACKLOG, url_of
 from hello.observability import Metrics
 from hello.protocol import Protocol, State
@@ -72,6 +73,7 @@ async def _serve(
     settings: Settings, bound: socket.socket, supervised: bool, on_listening: Callable[[], None]
 ) -> None:
     metrics = Metrics(settings.commit, shared=supervised)
+    audit = AuditLog.open(settings.audit_log, metrics)
     store = await open_store(
         settings.store,
         timeout=settings.store_timeout,
@@ -79,7 +81,7 @@ async def _serve(
         connections=settings.store_connections,
     )
     try:
-        application = create_app(settings, store, metrics=metrics)
+        application = create_app(settings, store, metrics=metrics, audit=audit)
         outermost = traced(application, os.environ)
         server = Server(settings, application, outermost, on_listening, supervised=supervised)
         await server.serve([bound])
@@ -87,6 +89,8 @@ async def _serve(
             await asyncio.wait(cut, timeout=LAST_WORDS_SECONDS)
     finally:
         await store.close()
+        if audit is not None:
+            audit.close()
     if isinstance(outermost, Traced):
         await outermost.shutdown()
     logger.info("stopped")
@@ -143,6 +147,8 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # once a second
             self._application.metrics.fold()
+            if self._application.audit is not None:
+                self._application.audit.refresh()
             self._sweeper.sweep(self._state.in_order, asyncio.get_running_loop().time())
         return await super().on_tick(counter)
 

@@ -19,6 +19,8 @@ STORE, CALENDAR, LISTENING, LIMITS, LOGGING, OTHER = (
     for number, name in enumerate(("Store", "Calendar", "Listening", "Limits", "Logging", "Other"), 1)
 )
 
+AUDIT = Group("Audit", sort_key=5.5)
+
 
 @dataclass(frozen=True)
 class Within:
@@ -220,6 +222,14 @@ class Settings(CalendarSettings):
             help="Requests to log: those that failed or took over a second, or all.",
         ),
     ] = "failed"
+    audit_log: Annotated[
+        Path | None,
+        Parameter(
+            env_var="HELLO_AUDIT_LOG",
+            group=AUDIT,
+            help="A file to append who changed whom, and when, to, without dates of birth.",
+        ),
+    ] = None
     commit: Annotated[
         str,
         Parameter(
