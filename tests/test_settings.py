@@ -135,7 +135,7 @@ def test_an_empty_variable_is_one_that_is_not_set(
     empty = {variable(field.name): "", variable("config"): ""}
     assert getattr(read(environment=empty), field.name) == field.default
     value = values(field)[-1]
-    file = toml(f"{key(field.name)} = {json.dumps(value)}")
+    file = toml(f"{key(field.name)} = {json.dumps(value, default=str)}")
     assert getattr(read("--config", file, environment={variable(field.name): ""}), field.name) == value
 
 
