@@ -41,6 +41,16 @@ class Change(NamedTuple):
     key: str
 
 
+class _Line(msgspec.Struct):
+    time: str
+    request_id: str
+    caller: str
+    address: str
+    action: Action
+    username: str
+    outcome: Outcome
+
+
 class AuditLog:
     """Appends to a file. What can't be written is counted and logged, and stops nothing."""
 
@@ -67,21 +77,22 @@ class AuditLog:
     def record(self, changes: Sequence[Change], outcome: Outcome) -> None:
         """Write a line for each change, all at once."""
         time = self._clock().astimezone(UTC).isoformat(timespec="milliseconds")
-        lines = _encode(
+        data = _encode(
             [
-                {
-                    "time": time,
-                    "request_id": change.request_id.decode(),
-                    "caller": change.caller,
-                    "address": change.client[0] if change.client else "",
-                    "action": change.action,
-                    "username": change.key,
-                    "outcome": outcome,
-                }
-                for change in changes
+                _Line(
+                    time,
+                    request_id.decode(),
+                    caller,
+                    client[0] if client else "",
+                    action,
+                    key,
+                    outcome,
+                )
+                for request_id, caller, client, action, key in changes
             ]
         )
-        data = _DECEPTIVE.sub(lambda match: f"\\u{ord(match[0]):04x}", lines.decode()).encode()
+        if not data.isascii() or b"\x7f" in data:  # mostly nothing has to be looked for
+            data = _DECEPTIVE.sub(lambda match: f"\\u{ord(match[0]):04x}", data.decode()).encode()
         try:
             self._write(b"\n" + data if self._cut else data)
         except OSError as error:
