@@ -159,8 +159,8 @@ def test_workers_share_the_file(serve: Serve, path: Path) -> None:
     assert len({entry["request_id"] for entry in found}) == len(found)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_log_that_was_moved_is_begun_anew(serve: Serve, path: Path, workers: str) -> None:
+@pytest.mark.parametrize(("workers", "created"), [("1", False), ("1", True), ("2", False), ("2", True)])
+def test_a_log_that_was_moved_is_begun_anew(serve: Serve, path: Path, workers: str, created: bool) -> None:
     """As logrotate does it: with a second or so the lines go into a new file, and none is lost."""
     service = serve("--workers", workers, "--audit-log", str(path))
     sent = 0
@@ -173,6 +173,8 @@ def test_a_log_that_was_moved_is_begun_anew(serve: Serve, path: Path, workers: s
     put()
     moved = path.with_suffix(".1")
     path.rename(moved)
+    if created:  # which logrotate can do
+        path.touch(0o600)
 
     def begun_anew() -> bool:
         put()
