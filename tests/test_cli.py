@@ -82,7 +82,16 @@ def test_hello_alone_shows_its_commands(tmp_path: Path) -> None:
     """It is the help, and no error."""
     alone, asked = hello(folder=tmp_path), hello("--help", folder=tmp_path)
     assert (alone.returncode, alone.stdout) == (0, asked.stdout)
-    for command in "serve", "import", "export", "digest", "migrate", "birthdays", "--install-completion":
+    for command in (
+        "serve",
+        "import",
+        "export",
+        "digest",
+        "migrate",
+        "compact",
+        "birthdays",
+        "--install-completion",
+    ):
         assert f" {command} " in asked.stdout.decode()
 
 
@@ -90,9 +99,10 @@ def test_hello_alone_shows_its_commands(tmp_path: Path) -> None:
     ("command", "names"),
     [
         ("import", ["[FILE]", "--skip-bad", "--store", "HELLO_STORE", "--timezone", "--config"]),
-        ("export", ["--format", "csv, jsonl", "--output -o", "--store"]),
+        ("export", ["--format", "csv, jsonl", "--output -o", "--username", "--store"]),
         ("digest", ["--store", "HELLO_STORE", "--store-connections"]),
         ("migrate", ["--store", "HELLO_STORE", "--store-timeout"]),
+        ("compact", ["--full", "--store", "HELLO_STORE", "--store-timeout"]),
         ("birthdays", ["--days", "[default: 30]", "--timezone", "--leap-day", "HELLO_LEAP_DAY"]),
         ("--install-completion", ["--shell", "bash, zsh, fish", "--output -o"]),
     ],
@@ -144,7 +154,11 @@ def test_what_is_wrong_is_said(arguments: tuple[str, ...], says: str, tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "says", "reads_on"),
     [
-        ("help", "Available commands: serve, import, export, digest, migrate, birthdays", "hello --help"),
+        (
+            "help",
+            "Available commands: serve, import, export, digest, migrate, compact, birthdays",
+            "hello --help",
+        ),
         ("--port 1", "Name a command first", "hello --help"),
         ("serve --port", "--port needs a value", "hello serve --help"),
         (

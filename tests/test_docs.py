@@ -398,7 +398,11 @@ def constant(text: str) -> str:
     return text.rstrip("\n")
 
 
-@pytest.mark.parametrize("page", [DOCS / "api.md", DOCS / "rights.md", ROOT / "README.md"], ids=name_of)
+@pytest.mark.parametrize(
+    "page",
+    [DOCS / "api.md", DOCS / "rights.md", DOCS / "personal-data.md", ROOT / "README.md"],
+    ids=name_of,
+)
 def test_examples_do_what_the_page_says(page: Path, serve: Serve, tmp_path: Path) -> None:
     """Each example, in its order, gives the answer below it; one without an answer below it succeeds."""
     need("curl")
@@ -408,6 +412,7 @@ def test_examples_do_what_the_page_says(page: Path, serve: Serve, tmp_path: Path
     assert not [text for language, text in blocks(page) if "curl" in text and language != "console"]
     (tmp_path / "keys.json").write_text("[]")
     service = serve(*(["--keys-file", "keys.json"] if page.stem == "rights" else []))
+    path = f"{HELLO.parent}{os.pathsep}{os.environ['PATH']}"
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     for command, answer in shown:
         (tmp_path / ".curlrc").write_text("silent\nshow-error\n" + ("" if answer else "fail-with-body\n"))
@@ -417,7 +422,7 @@ def test_examples_do_what_the_page_says(page: Path, serve: Serve, tmp_path: Path
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=tmp_path,
-            env={**service.variables(), "CURL_HOME": str(tmp_path)},
+            env={**service.variables(), "CURL_HOME": str(tmp_path), "PATH": path},
             timeout=60,
             check=False,
         )

@@ -261,6 +261,27 @@ def test_logs_and_metrics_tell_names_and_no_secret(serve: Serve) -> None:
     assert entry.sha256 not in said
 
 
+def test_the_audit_log_tells_who_it_was(serve: Serve, issuer: Issuer, tmp_path: Path) -> None:
+    """The name of the key, or the token's subject, and the address that a trusted proxy names."""
+    secret, entry = new_key("ci", ["write"])
+    service = serve(
+        *("--oidc-issuer", issuer.url, "--oidc-audience", issuer.audience, "--proxies", "127.0.0.1"),
+        *("--audit-log", str(tmp_path / "audit.jsonl")),
+        environment={"HELLO_KEYS": encode(entry).decode()},
+    )
+    token = issuer.token(scope="self", preferred_username="Zoe", sub="subject-7")
+    for credentials in (secret, token):
+        line = f"Authorization: Bearer {credentials}\r\nX-Forwarded-For: 198.51.100.9\r\n".encode()
+        for fields in (line, line + b"X-Request-ID: usual\r\n"):
+            [(head, _)] = exchange(service, put(fields=fields))
+            assert head.startswith(b"HTTP/1.1 204 ")
+    assert service.put("Zoe", "1990-04-23").status == 401
+    assert service.put("Bob", "1990-04-23", {"Authorization": f"Bearer {token}"}).status == 403
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert [line["caller"] for line in lines] == ["ci", "ci", "subject-7", "subject-7"]
+    assert {(line["address"], line["username"]) for line in lines} == {("198.51.100.9", "zoe")}
+
+
 @pytest.mark.parametrize(
     ("setting", "reads", "nobody"), [("open", 200, 200), ("read", 200, 401), ("admin", 403, 401)]
 )

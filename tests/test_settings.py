@@ -32,6 +32,7 @@ TEXTS = {
     "keys_file": ("a.json", "b.json"),
     "oidc_issuer": ("https://id.example", "http://localhost:8080/realms/a"),
     "oidc_audience": ("a", "b"),
+    "audit_log": ("audit.jsonl", "/var/log/hello/audit.jsonl"),
     "proxies": ("10.0.0.0/8", "192.0.2.1,::1"),
     "key_rate": ("100/s", "1/h"),
     "address_rate": ("100/s", "1/h"),
@@ -196,6 +197,7 @@ REFUSED = {
     "request_timeout": ["0", "3601"],
     "log": ["xml"],
     "access_log": ["none"],
+    "audit_log": [],  # any text
     "commit": [],  # any text
     "keys": [],  # read when they are needed, see test_keys.py
     "keys_file": [],
@@ -345,4 +347,6 @@ def test_help_names_each_setting_under_its_kind(tmp_path: Path) -> None:
         assert f" {flag(field.name)} " in shown
         assert variable(field.name) in shown
     headings = [line.split()[1] for line in shown.splitlines() if line.startswith("╭")]
-    assert headings == ["Store", "Calendar", "Listening", "Rights", "Limits", "Logging", "Other"]
+    assert headings == [
+        "Store", "Calendar", "Listening", "Rights", "Limits", "Logging", "Audit", "Other",
+    ]  # fmt: skip

@@ -15,13 +15,14 @@ from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
 from hello import problems
+from hello.audit import AuditLog
 from hello.fast_path import FastPath
-from hello.guard import Admission, Guard, guard_of
+from hello.guard import Guard, guard_of
 from hello.headers import check_content_type
 from hello.observability import Metrics, ObservedStore
 from hello.outcomes import Outcomes, make_id
 from hello.query import Today
-from hello.rights import ANYONE, PERSON
+from hello.rights import ANYONE, PERSON, Admission
 from hello.routes import Routes
 from hello.settings import Settings
 from hello.stores import Store
@@ -43,23 +44,29 @@ class Application:
     """The ASGI application."""
 
     def __init__(
-        self, settings: Settings, store: Store, guard: Guard, metrics: Metrics, clock: Callable[[], datetime]
+        self,
+        settings: Settings,
+        store: Store,
+        guard: Guard,
+        audit: AuditLog | None,
+        metrics: Metrics,
+        clock: Callable[[], datetime],
     ) -> None:
         self.metrics = metrics
         self._guard = guard
+        self._audit = audit
         self._max_in_flight = settings.max_in_flight
         self._body_limit = SharedTimeout(settings.request_timeout)
         self._reading = 0  # requests in flight whose body is still being waited for
         self._outcomes = Outcomes(metrics, log_all=settings.access_log == "all")
         today = Today(settings.timezone, clock)
         observed = ObservedStore(store, metrics)
-        self._routes = Routes(
-            settings, observed, today, guard.rights.table if guard.rights else None, metrics.render
-        )
+        needs = guard.rights.table if guard.rights else None
+        self._routes = Routes(settings, observed, today, audit, needs, metrics.render)
         table = self.table = self._routes.table()
         self._person = self._routes.person
         self.fast_path = FastPath(
-            self._person, observed, today, guard, metrics, self._outcomes, self._max_in_flight
+            self._person, observed, today, guard, audit, metrics, self._outcomes, self._max_in_flight
         )
         self._router = Router(table, redirect_slashes=False, default=_not_found)
         # A route's label is its template.
@@ -74,13 +81,15 @@ class Application:
         """Do what is to be done now and then; called each second."""
         self.metrics.fold()
         self._guard.refresh()
+        if self._audit is not None:
+            self._audit.refresh()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"Unexpected ASGI scope {scope['type']}")
         start = time.perf_counter()
         exchange = _Exchange(scope, send, draining=self._routes.draining)
-        admission = exchange.admission
+        admission = scope["hello.admission"] = exchange.admission
         path: str = scope["path"]
         # Looked up here: Starlette's router and exception handling would take half of the request's time.
         to_person = path.startswith("/hello/") and (
@@ -188,7 +197,7 @@ class _Exchange:
         self._draining = draining
         self.status = 0
         self.request_id = _request_id(scope["headers"])
-        self.admission = Admission()
+        self.admission = Admission(self.request_id)
 
     async def send(self, message: Message) -> None:
         """Send the application's message, with the header fields that every answer has."""
@@ -214,6 +223,7 @@ def create_app(
     guard: Guard | None = None,
     metrics: Metrics | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    audit: AuditLog | None = None,
 ) -> Application:
     """Return the ASGI application on an open store; `clock` gives the present, with its zone.
 
@@ -221,7 +231,7 @@ def create_app(
         KeysError: the settings name keys that can't be read.
     """
     metrics = metrics or Metrics(settings.commit)
-    return Application(settings, store, guard or guard_of(settings), metrics, clock)
+    return Application(settings, store, guard or guard_of(settings), audit, metrics, clock)
 
 
 def _request_id(headers: Fields) -> bytes:

@@ -57,6 +57,7 @@ def serve(*, settings: Settings = Settings()) -> int:
     Stops on Ctrl-C or SIGTERM once what is in flight is answered; on the second signal at once.
     """
     from hello import listening, workers
+    from hello.audit import open_file
     from hello.logs import set_up_logging
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # also in the background of a shell that ignores it
@@ -68,6 +69,8 @@ def serve(*, settings: Settings = Settings()) -> int:
     logger = logging.getLogger("hello")
     for warning in unknown_variables(os.environ):
         logger.warning("%s", warning)
+    if settings.audit_log is not None:
+        os.close(open_file(settings.audit_log))  # what is wrong with it is said once, not by each worker
     try:
         bound = listening.bind(settings.host, settings.port)
     except listening.AddressError as error:
@@ -92,6 +95,7 @@ app.command(commands.import_, name="import", usage="hello import [OPTIONS] [FILE
 app.command(commands.export, usage="hello export [OPTIONS]")
 app.command(commands.digest, usage="hello digest [OPTIONS]")
 app.command(commands.migrate, usage="hello migrate [OPTIONS]")
+app.command(commands.compact, usage="hello compact [OPTIONS]")
 app.command(commands.birthdays, usage="hello birthdays [OPTIONS]")
 app.command(key_commands.app)
 

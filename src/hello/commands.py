@@ -1,6 +1,7 @@
-"""The commands that work on the store: import, export, digest, migrate, birthdays."""
+"""The commands that work on the store: import, export, digest, migrate, compact, birthdays."""
 
 import asyncio
+import math
 import os
 from collections.abc import Callable
 from contextlib import closing
@@ -11,6 +12,7 @@ from typing import Annotated, TextIO
 from cyclopts import Parameter
 
 from hello import birthday, stores
+from hello.birthday import Person
 from hello.digest import Digest
 from hello.files import STANDARD, reading, writing
 from hello.rows import UnreadableError
@@ -27,7 +29,7 @@ from hello.terminal import (
     say,
     show_progress,
 )
-from hello.transfer import BadRow, Format, Staged, TemporaryFileError, dump, load, stage, survey
+from hello.transfer import BadRow, Format, Staged, TemporaryFileError, dump, load, stage, survey, write_people
 from hello.usage import UsageError
 
 BAD_ROWS_SHOWN = 20
@@ -132,13 +134,17 @@ def export(
     *,
     form: Annotated[Format, Parameter(name="--format", help="Form of the lines.")] = "csv",
     output: Annotated[Path, Parameter(alias="-o", help="File to write; - is standard output.")] = STANDARD,
+    username: Annotated[str | None, Parameter(help="Write this person alone.")] = None,
     settings: StoreSettings = StoreSettings(),
 ) -> int:
     """Write everyone, in what `hello import` reads.
 
-    A file is written beside its name and renamed at the end, so that it is whole or not there.
+    A file is written beside its name and renamed at the end, so that it is whole or not there. With
+    --username it has one person, all that is kept of them; if there is none, the exit status is 1.
     """
     _warn_of_variables()
+    if username is not None:
+        return _export_one(username, form, output, settings)
 
     def progress(count: int) -> None:
         if output != STANDARD:
@@ -157,6 +163,26 @@ def export(
     except KeyboardInterrupt:
         kept = "the output is not whole" if output == STANDARD else "nothing written"
         return complain(f"interrupted; {kept}.", INTERRUPTED)
+    say(f"wrote {_figures(written)}")
+    return 0
+
+
+def _export_one(username: str, form: Format, output: Path, settings: StoreSettings) -> int:
+    async def find(key: str) -> Person | None:
+        store = await _open(settings)
+        try:
+            return await store.get(key)
+        finally:
+            await store.close()
+
+    try:
+        person = asyncio.run(find(birthday.username_key(username)))
+    except birthday.InvalidUsernameError as error:
+        raise UsageError(str(error)) from error
+    if person is None:
+        return complain("nothing written: nobody is registered under this username.", 1)
+    with writing(output) as file:
+        written = write_people(file, form, [person])
     say(f"wrote {_figures(written)}")
     return 0
 
@@ -194,6 +220,28 @@ def migrate(*, settings: StoreSettings = StoreSettings()) -> int:
     """
     _warn_of_variables()
     say(asyncio.run(stores.migrate(settings.store, timeout=max(settings.store_timeout, LONG_TIMEOUT))))
+    return 0
+
+
+def compact(
+    *,
+    full: Annotated[
+        bool,
+        Parameter(
+            negative="", show_default=False, help="Go on however long it holds up the service's writes."
+        ),
+    ] = False,
+    settings: StoreSettings = StoreSettings(),
+) -> int:
+    """Rewrite the store's files, so that nothing is left in them of who was erased.
+
+    A service on the store goes on meanwhile. What would hold it up for longer than store-timeout is
+    given up with exit status 2, and nothing is changed; --full does it nevertheless.
+    """
+    _warn_of_variables()
+    pause = math.inf if full else settings.store_timeout
+    timeout = max(settings.store_timeout, LONG_TIMEOUT)
+    say(asyncio.run(stores.compact(settings.store, timeout=timeout, pause=pause)))
     return 0
 
 

@@ -14,6 +14,7 @@ from datetime import date
 from typing import Protocol
 
 from hello import birthday
+from hello.audit import AuditLog, Change, Outcome
 from hello.birthday import USERNAME_LENGTH
 from hello.guard import Guard, is_local
 from hello.headers import lines
@@ -81,6 +82,7 @@ class FastRequest:
         "fields",
         "keep_alive",
         "key",
+        "request_id",
         "response_complete",
         "start",
     )
@@ -96,6 +98,7 @@ class FastRequest:
         self.fields = b""  # of the answer: what is left of the limits
         self.key = key
         self.entry = entry
+        self.request_id = make_id()
         self.start = time.perf_counter()
         self.keep_alive = True
         self.disconnected = False
@@ -111,6 +114,7 @@ class FastPath:
         store: Store,
         today: Today,
         guard: Guard,
+        audit: AuditLog | None,
         metrics: Metrics,
         outcomes: Outcomes,
         max_in_flight: int,
@@ -125,6 +129,7 @@ class FastPath:
         self._metrics = metrics
         self._outcomes = outcomes
         self._max_in_flight = max_in_flight
+        self._audit = audit
         self._gets: list[FastRequest] = []
         self._puts: list[FastRequest] = []
         self._day = date.max
@@ -178,8 +183,11 @@ class FastPath:
                 return None
             request = FastRequest(connection, key, caller, Entry(key, username, born))
             batch, work = self._puts, self._register
-        if self._limits.any and not self._within_limits(request):
-            return None
+        if self._limits.any or (self._audit and request.entry):
+            peer = connection.client[0] if connection.client else ""
+            request.address = self._addresses.client(peer, connection.headers)
+            if not self._within_limits(request):
+                return None
         if not batch:
             connection.spawn(work())  # runs once all connections have been read from
         batch.append(request)
@@ -187,9 +195,6 @@ class FastPath:
         return request
 
     def _within_limits(self, request: FastRequest) -> bool:
-        connection = request.connection
-        peer = connection.client[0] if connection.client else ""
-        request.address = self._addresses.client(peer, connection.headers)
         try:
             taken = self._limits.take_of_address(request.address)
             taken += self._limits.take_of_caller(request.caller)
@@ -232,23 +237,27 @@ class FastPath:
         try:
             await self._store.put_many([request.entry for request in requests if request.entry])
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - becomes their answer
+            self._record(requests, "unknown")
             self._fail(requests, error)
             return
+        self._record(requests, "done")
         for request in requests:
             self._answer(request, 204, b"", b"")
+
+    def _record(self, requests: Sequence[FastRequest], outcome: Outcome) -> None:
+        if self._audit is not None:
+            changes = [Change(r.request_id, r.caller.subject, r.address, "put", r.key) for r in requests]
+            self._audit.record(changes, outcome)
 
     def _fail(self, requests: Sequence[FastRequest], error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError):
             error = StoppedError()  # the stop's time limit; nothing runs in this task after it
         for request in requests:
-            request_id = make_id()
-            status, fields, body = self._outcomes.problem(request_id, error)
-            self._answer(request, status, lines(fields), body, request_id)
+            status, fields, body = self._outcomes.problem(request.request_id, error)
+            self._answer(request, status, lines(fields), body)
 
-    def _answer(
-        self, request: FastRequest, status: int, fields: bytes, body: bytes, request_id: bytes | None = None
-    ) -> None:
-        request_id = request_id or make_id()
+    def _answer(self, request: FastRequest, status: int, fields: bytes, body: bytes) -> None:
+        request_id = request.request_id
         fields = b"%b%bx-request-id: %b\r\n" % (fields, request.fields, request_id)
         request.connection.answer(request, status, fields, body)
         self._metrics.in_flight -= 1

@@ -12,11 +12,11 @@ from hello.auth import Rights
 from hello.birthday import InvalidUsernameError, username_key
 from hello.headers import header
 from hello.keys import Keys
-from hello.limits import Fields, Limits, fields
+from hello.limits import Limits, fields
 from hello.problems import ForbiddenError, MisdirectedError, UnauthorizedError
 from hello.query import parameters
 from hello.rates import Rate
-from hello.rights import ANYONE, PERSON, Caller, Needs, permits
+from hello.rights import PERSON, Admission, Caller, Needs, permits
 from hello.settings import Settings
 
 FEED = "/birthdays.ics"
@@ -24,18 +24,6 @@ UNLIMITED = frozenset({"/hc", "/ready"})  # a probe that is refused takes the pr
 LOCAL_NAMES = (".localhost", ".local", ".internal", ".home.arpa", ".test")
 
 _HOST_IN_BRACKETS = re.compile(r"\[[0-9a-f:.]+\](:[0-9]*)?")
-
-
-class Admission:
-    """Where a request comes from and who sent it, as far as that was found out."""
-
-    __slots__ = ("address", "caller", "fields", "over_tls")
-
-    def __init__(self) -> None:
-        self.address = ""
-        self.caller = ANYONE
-        self.fields: Fields = []  # of the answer: what is left of the limits
-        self.over_tls = False  # up to a trusted proxy
 
 
 class Guard:

@@ -136,6 +136,9 @@ class Metrics:
             ("caller",),
             registry=registry,
         )
+        self.audit_failures = Counter(
+            "hello_audit_failures", "Changes that the audit log could not take.", registry=registry
+        )
         build = Gauge(
             "hello_build_info",
             "The version that runs, always 1.",

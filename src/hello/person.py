@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Awaitable
 from datetime import date
 from typing import Never
 
@@ -9,6 +10,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from hello import birthday
+from hello.audit import Action, AuditLog, Change
 from hello.birthday import Person
 from hello.headers import entity_tag, header, matches
 from hello.problems import (
@@ -19,6 +21,7 @@ from hello.problems import (
     UnsupportedPreconditionError,
 )
 from hello.query import Today
+from hello.rights import Admission
 from hello.stores import Entry, Store
 
 BODY = re.compile(rb'_\{_"dateOfBirth"_:_"([0-9]{4}-[0-9]{2}-[0-9]{2})"_\}_'.replace(b"_", rb"[ \t\r\n]*"))
@@ -31,7 +34,10 @@ class PersonResource:
     METHODS = ("GET", "PUT", "DELETE")
     ALLOW = "DELETE, GET, HEAD, PUT"
 
-    def __init__(self, leap_day: birthday.LeapDay, store: Store, today: Today) -> None:
+    def __init__(
+        self, leap_day: birthday.LeapDay, store: Store, today: Today, audit: AuditLog | None
+    ) -> None:
+        self._audit = audit
         self._leap_day = leap_day
         self._store = store
         self._today = today
@@ -81,7 +87,8 @@ class PersonResource:
         today = self._today(scope["query_string"])
         body = (await receive())["body"]  # whole: `app` has read it
         born = birthday.parse_date_of_birth(_date_of_birth(body), today)
-        if not await self._store.put(Entry(key, username, born), create=create):
+        putting = self._store.put(Entry(key, username, born), create=create)
+        if not await self._followed(putting, scope, "create" if create else "put", key):
             raise NameTakenError
         await _no_content(send)
 
@@ -90,9 +97,17 @@ class PersonResource:
         key = birthday.username_key(_username(scope))
         if _conditions(scope):
             raise UnsupportedPreconditionError
-        if not await self._store.delete(key):
+        if not await self._followed(self._store.delete(key), scope, "delete", key):
             raise UnknownNameError
         await _no_content(send)
+
+    def _followed(self, changing: Awaitable[bool], scope: Scope, action: Action, key: str) -> Awaitable[bool]:
+        """Have the audit log, where there is one, follow a change."""
+        if self._audit is None:
+            return changing
+        admission: Admission = scope["hello.admission"]
+        change = Change(admission.request_id, admission.caller.subject, admission.address, action, key)
+        return self._audit.follow(changing, change)
 
 
 def _username(scope: Scope) -> str:

@@ -65,6 +65,19 @@ class IssuerUnavailableError(Exception):
 ANYONE = Caller.of("anonymous", ["admin"])
 
 
+class Admission:
+    """Where a request comes from and who sent it, as far as that was found out."""
+
+    __slots__ = ("address", "caller", "fields", "over_tls", "request_id")
+
+    def __init__(self, request_id: bytes) -> None:
+        self.request_id = request_id
+        self.address = ""
+        self.caller = ANYONE
+        self.fields: list[tuple[bytes, bytes]] = []  # of the answer: what is left of the limits
+        self.over_tls = False  # up to a trusted proxy
+
+
 @dataclass(frozen=True)
 class Needs:
     """What requests take: a scope by route and method; what is not in the table is open to all."""

@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from hello import __version__, birthday, cursor, openapi, pages, problems, schema
+from hello.audit import AuditLog
 from hello.headers import prefers_html
 from hello.person import PersonResource
 from hello.query import Today, parameters, whole_number
@@ -64,11 +65,12 @@ class Routes:
         settings: Settings,
         store: Store,
         today: Today,
+        audit: AuditLog | None,
         needs: Mapping[tuple[str, str], str] | None,
         render_metrics: Callable[[], bytes],
     ) -> None:
         self.draining = False
-        self.person = PersonResource(settings.leap_day, store, today)
+        self.person = PersonResource(settings.leap_day, store, today, audit)
         self._leap_day = settings.leap_day
         self._version = schema.Version(__version__, settings.commit)
         self._store = store

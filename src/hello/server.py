@@ -20,6 +20,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from hello.app import Application, create_app
+from hello.audit import AuditLog
 from hello.guard import guard_of
 from hello.listening import BACKLOG, url_of
 from hello.observability import Metrics
@@ -75,6 +76,7 @@ async def _serve(
 ) -> None:
     metrics = Metrics(settings.commit, shared=supervised)
     guard = guard_of(settings)
+    audit = AuditLog.open(settings.audit_log, metrics)
     store = await open_store(
         settings.store,
         timeout=settings.store_timeout,
@@ -83,7 +85,7 @@ async def _serve(
     )
     try:
         await guard.start()
-        application = create_app(settings, store, guard=guard, metrics=metrics)
+        application = create_app(settings, store, guard=guard, audit=audit, metrics=metrics)
         outermost = traced(application, os.environ)
         server = Server(settings, application, outermost, on_listening, supervised=supervised)
         await server.serve([bound])
@@ -92,6 +94,8 @@ async def _serve(
     finally:
         await guard.close()
         await store.close()
+        if audit is not None:
+            audit.close()
     if isinstance(outermost, Traced):
         await outermost.shutdown()
     logger.info("stopped")

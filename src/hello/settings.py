@@ -18,10 +18,10 @@ from hello.stores import check_url
 
 PREFIX = "HELLO_"
 
-STORE, CALENDAR, LISTENING, RIGHTS, LIMITS, LOGGING, OTHER = (
+STORE, CALENDAR, LISTENING, RIGHTS, LIMITS, LOGGING, AUDIT, OTHER = (
     Group(name, sort_key=number)
     for number, name in enumerate(
-        ("Store", "Calendar", "Listening", "Rights", "Limits", "Logging", "Other"), 1
+        ("Store", "Calendar", "Listening", "Rights", "Limits", "Logging", "Audit", "Other"), 1
     )
 )
 
@@ -332,6 +332,14 @@ class Settings(KeySettings, CalendarSettings):
             help="Requests to log: those that failed or took over a second, or all.",
         ),
     ] = "failed"
+    audit_log: Annotated[
+        Path | None,
+        Parameter(
+            env_var="HELLO_AUDIT_LOG",
+            group=AUDIT,
+            help="A file to append who changed whom, and when, to, without dates of birth.",
+        ),
+    ] = None
     commit: Annotated[
         str,
         Parameter(

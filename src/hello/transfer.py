@@ -172,6 +172,14 @@ async def dump(store: Store, file: TextIO, form: Format, progress: Progress) -> 
     return digest
 
 
+def write_people(file: TextIO, form: Format, people: Sequence[Person]) -> Digest:
+    """Write these people; return their digest."""
+    digest = Digest()
+    (_csv_writer(file) if form == "csv" else _jsonl_writer(file))(people)
+    digest.add(people)
+    return digest
+
+
 async def survey(store: Store, progress: Progress) -> Digest:
     """Read everyone, a page at a time; return their digest."""
     digest = Digest()

@@ -11,6 +11,7 @@ __all__ = [
     "StoreError",
     "StoreUnavailableError",
     "check_url",
+    "compact",
     "migrate",
     "open_store",
 ]
@@ -68,6 +69,28 @@ async def migrate(url: str, *, timeout: float) -> str:  # noqa: ASYNC109 - of ea
     engine = _engine(url)
     engine.check_url(url)
     return await engine.migrate(url, timeout=timeout)
+
+
+async def compact(url: str, *, timeout: float, pause: float) -> str:  # noqa: ASYNC109 - of each step
+    """Rewrite the store's files, so that nothing is left in them of who was erased before.
+
+    Others may use the store meanwhile.
+
+    Args:
+        url: see `ENGINES`.
+        timeout: seconds to wait for others that use the store.
+        pause: seconds for which they may be held up, about; `math.inf` for as long as it takes.
+
+    Returns:
+        what was done, in words.
+
+    Raises:
+        ValueError: no such kind of URL.
+        StoreError: it would take longer than `pause`, or the database can't be used.
+    """
+    engine = _engine(url)
+    engine.check_url(url)
+    return await engine.compact(url, timeout=timeout, pause=pause)
 
 
 def _engine(url: str) -> type[Engine]:

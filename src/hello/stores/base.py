@@ -110,3 +110,8 @@ class Engine(Store):
     @abstractmethod
     async def migrate(cls, url: str, *, timeout: float) -> str:  # noqa: ASYNC109 - of each step
         """Make or upgrade the schema; see `hello.stores.migrate`."""
+
+    @classmethod
+    @abstractmethod
+    async def compact(cls, url: str, *, timeout: float, pause: float) -> str:  # noqa: ASYNC109 - of each step
+        """Leave nothing of who was erased in the store's files; see `hello.stores.compact`."""

@@ -119,6 +119,20 @@ class PostgreSQLStore(Engine):
             if connection is not None:
                 connection.terminate()
 
+    @classmethod
+    async def compact(cls, url: str, *, timeout: float, pause: float) -> str:  # noqa: ASYNC109 - as `open` has it
+        server = postgresql_url.server(url)
+        connection = None
+        try:
+            connection = await connect(url, timeout)
+            await postgresql_schema.check(connection)
+            return await postgresql_schema.compact(connection, pause)
+        except NO_CONNECTION as error:
+            raise translated(server, error) from None
+        finally:
+            if connection is not None:
+                connection.terminate()
+
     async def get(self, key: str) -> Person | None:
         rows = await self._run(Connection.fetch, _GET, key.encode())
         return Person(*rows[0]) if rows else None

@@ -6,6 +6,7 @@ collation, which can't be said of text. The index's ASC is the default, but for 
 """
 
 import asyncio
+import math
 
 import asyncpg
 
@@ -71,6 +72,30 @@ async def migrate(connection: "asyncpg.Connection[asyncpg.Record]") -> str:
             obstacle = str(error)
             await asyncio.sleep(RETRY_SECONDS)
     raise StoreError(f"The schema can't be made: {obstacle}. Nothing was changed.")
+
+
+async def compact(connection: "asyncpg.Connection[asyncpg.Record]", pause: float) -> str:
+    """Rewrite the table of people and its indexes into new files; return what was done.
+
+    VACUUM alone makes room for others, and leaves the bytes until they come. The statistics, which have
+    some people's values, are made anew.
+
+    Raises:
+        StoreError: it holds up others for longer than `pause` seconds; nothing was changed.
+    """
+    limit = 0 if math.isinf(pause) else max(1, round(pause * 1000))
+    await connection.execute(f"SET statement_timeout = {limit}")
+    try:
+        await connection.execute("VACUUM FULL people")
+    except asyncpg.QueryCanceledError:
+        raise StoreError(
+            f"Rewriting the table would hold up others for longer than store-timeout ({pause:g} s);"
+            " nothing was changed. With --full it is done however long it takes, and requests get 503"
+            " meanwhile."
+        ) from None
+    await connection.execute("SET statement_timeout = 0")
+    await connection.execute("ANALYZE people")
+    return "rewrote the table and its indexes; nothing is left in their files of who was erased"
 
 
 async def _upgrade(connection: "asyncpg.Connection[asyncpg.Record]") -> str:

@@ -114,7 +114,7 @@ class Writer:
             try:
                 outcome = self._transaction(batch)
             except sqlite3.OperationalError as error:
-                if not _is_busy(error):
+                if not is_busy(error):
                     raise
                 self.obstacle = self._explain(error)
                 time.sleep(RETRY_SECONDS)
@@ -168,5 +168,6 @@ def _row(entry: Entry) -> tuple[str, str, str]:
     return entry.key, entry.username, entry.born.isoformat()
 
 
-def _is_busy(error: sqlite3.Error) -> bool:
+def is_busy(error: sqlite3.Error) -> bool:
+    """Return whether another process has a lock that is needed."""
     return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
