@@ -12,12 +12,14 @@ import stat
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 import msgspec
 
-from hello.observability import Metrics
 from hello.usage import UsageError
+
+if TYPE_CHECKING:  # its library must not be loaded before `workers` has set the environment up
+    from hello.observability import Metrics
 
 logger = logging.getLogger("hello.audit")
 
@@ -53,7 +55,7 @@ class AuditLog:
     """Appends to a file. What can't be written is counted and logged, and stops nothing."""
 
     def __init__(
-        self, path: Path, metrics: Metrics, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self, path: Path, metrics: "Metrics", clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         """Open the file.
 
@@ -68,7 +70,7 @@ class AuditLog:
         self._cut = False  # the last line that was written is not whole
 
     @classmethod
-    def open(cls, path: Path | None, metrics: Metrics) -> Self | None:
+    def open(cls, path: Path | None, metrics: "Metrics") -> Self | None:
         """Open the log where one is asked for; see `__init__`."""
         return cls(path, metrics) if path is not None else None
 
