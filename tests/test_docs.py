@@ -328,6 +328,23 @@ def test_make_targets_exist(page: Path) -> None:
             assert named[1] in targets, text
 
 
+def test_the_tests_that_are_told_of_exist() -> None:
+    """Each threat names tests that hold it off, and they are there."""
+    there = {
+        name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^(?:async )?def (test_\w+)", file.read_text(), re.MULTILINE)
+    }
+    rows = re.findall(
+        r"^\| [STRIDE](?:, [STRIDE])* \|.*\|$", section(DOCS / "security.md", "Threats"), re.MULTILINE
+    )
+    assert len(rows) > 30
+    for row in rows:
+        named = re.findall(r"`(test_\w+)`", row.rpartition(" | ")[2])
+        assert named, row
+        assert set(named) <= there, row
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
     """Each link within the repository is a file that is there, and its fragment an anchor of that page."""
