@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -36,7 +37,15 @@ class Sample:
 
 
 def measure(
-    server: Running, port: int, method: Method, names: Names, *, connections: int, seconds: float, core: int
+    server: Running,
+    port: int,
+    method: Method,
+    names: Names,
+    *,
+    headers: Mapping[str, str],
+    connections: int,
+    seconds: float,
+    core: int,
 ) -> Sample:
     """Put load on a server and return what it did with it.
 
@@ -44,7 +53,7 @@ def measure(
         BenchError: an answer was an error, or none came.
     """
     used, load, core_used = server.cpu_seconds(), _children_cpu(), core_seconds(server.core)
-    result = _wrk(port, method, names, connections, seconds, core)
+    result = _wrk(port, method, names, headers, connections, seconds, core)
     used, load = server.cpu_seconds() - used, _children_cpu() - load
     others = core_seconds(server.core) - core_used - used
     server.check_alive()
@@ -63,7 +72,13 @@ def measure(
 
 
 def _wrk(
-    port: int, method: Method, names: Names, connections: int, seconds: float, core: int
+    port: int,
+    method: Method,
+    names: Names,
+    headers: Mapping[str, str],
+    connections: int,
+    seconds: float,
+    core: int,
 ) -> dict[str, int]:
     arguments = [
         *(
@@ -77,6 +92,7 @@ def _wrk(
         ),
         *("--timeout", f"{TIMEOUT}s", "--script", str(SCRIPT), f"http://127.0.0.1:{port}", "--"),
         *(method, str(names.names), str(names.dates)),
+        *(part for header in headers.items() for part in header),
     ]
     with subprocess.Popen(
         arguments,

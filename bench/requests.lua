@@ -1,5 +1,5 @@
 -- Requests for wrk: GET or PUT of names chosen at random. The script's arguments are the method, a file of
--- names and a file of dates, one a line. The result is a line of JSON after "RESULT".
+-- names, a file of dates, one a line, and header fields, each its name and its value. The result is a line of JSON after "RESULT".
 -- Requests are built before the run, so that wrk has hardly anything to do in it but to choose, send and
 -- receive. The date of a PUT is chosen anew each time: to store what is there already is no work.
 
@@ -18,14 +18,18 @@ function init(args)
   for line in io.lines(args[3]) do
     dates[#dates + 1] = line
   end
-  local headers = { ["Content-Type"] = "application/json" }
+  local headers = {}
+  for index = 4, #args, 2 do
+    headers[args[index]] = args[index + 1]
+  end
   for name in io.lines(args[2]) do
     count = count + 1
     if args[1] == "PUT" then
+      headers["Content-Type"] = "application/json"
       local whole = wrk.format("PUT", "/hello/" .. name, headers, '{"dateOfBirth":"YYYY-MM-DD"}')
       requests[count] = whole:sub(1, -#'YYYY-MM-DD"}' - 1)
     else
-      requests[count] = wrk.format("GET", "/hello/" .. name)
+      requests[count] = wrk.format("GET", "/hello/" .. name, headers)
     end
   end
   if args[1] == "PUT" then

@@ -1,5 +1,6 @@
 """hello and its peers: how each is filled with people and started, all on one core."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import postgresql
+from bench import postgresql, rights
 from bench.people import people
 from bench.processes import BenchError, Command, Running, free_port, run
 
@@ -35,6 +36,10 @@ class Server:
     def fill(self, folder: Path, csv: Path, count: int, core: int) -> None:
         """Put the `count` people of the file in the store."""
 
+    def headers(self, folder: Path) -> dict[str, str]:
+        """Return what each request has to bring."""
+        return {}
+
     def commands(self, folder: Path, port: int) -> list[Command]:
         """Return what to start, in this order."""
         raise NotImplementedError
@@ -48,6 +53,35 @@ class Hello(Server):
 
     def commands(self, folder: Path, port: int) -> list[Command]:
         return [serving(_sqlite(folder), port)]
+
+
+class HelloKey(Hello):
+    """hello with API keys, of which each request brings one."""
+
+    def headers(self, folder: Path) -> dict[str, str]:
+        return {"Authorization": f"Bearer {rights.SECRET}"}
+
+    def commands(self, folder: Path, port: int) -> list[Command]:
+        serving_ = serving(_sqlite(folder), port)
+        return [Command(serving_.arguments, {"HELLO_KEYS": json.dumps(rights.ENTRY)})]
+
+
+class HelloToken(Hello):
+    """hello with an issuer, whose token each request brings."""
+
+    def fill(self, folder: Path, csv: Path, count: int, core: int) -> None:
+        super().fill(folder, csv, count, core)
+        (folder / "issuer-port").write_text(str(port := free_port()))
+        rights.make_token(folder, f"http://127.0.0.1:{port}")
+
+    def headers(self, folder: Path) -> dict[str, str]:
+        return {"Authorization": f"Bearer {(folder / 'token').read_text()}"}
+
+    def commands(self, folder: Path, port: int) -> list[Command]:
+        at = (folder / "issuer-port").read_text()
+        issuer = Command([HELLO / "python", ROOT / "bench" / "rights.py", folder, at])
+        options = ("--oidc-issuer", f"http://127.0.0.1:{at}", "--oidc-audience", rights.AUDIENCE)
+        return [issuer, Command([*serving(_sqlite(folder), port).arguments, *options])]
 
 
 def importing(csv: Path, store: str) -> Command:
@@ -187,6 +221,8 @@ class FastAPIPostgreSQL(OnPostgreSQL):
 
 SERVERS: Sequence[Server] = (
     Hello("hello", "hello", ready="/hc"),
+    HelloKey("hello-key", "hello with a key", ready="/hc"),
+    HelloToken("hello-token", "hello with a token", ready="/hc"),
     Starlette("starlette", "bare Starlette + uvicorn", puts=False),
     Nginx("nginx", "nginx `return 200`", programs=("nginx",), puts=False),
     GinRedis("go", "Go + gin + Redis", programs=("go", "redis-server", "redis-cli")),

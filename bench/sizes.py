@@ -153,6 +153,7 @@ def _latencies(services: Sequence[_Service], plan: Plan) -> dict[int, list[tuple
                 service.port,
                 "GET",
                 service.names,
+                headers={},
                 connections=1,
                 seconds=max(1, plan.seconds / 3),
                 core=plan.load_core,

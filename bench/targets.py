@@ -14,9 +14,12 @@ MIB = 2**20
 # Of hello on a store against servers, by their keys.
 GET_TARGETS = {
     "hello": {"starlette": 0.85, "go": 1.25, "fastapi": 15.0},
+    "hello-key": {"hello": 0.9},
+    "hello-token": {"hello": 0.85},
     "hello-postgresql": {"fastapi-postgresql": 2.5},
 }
 PUT_TARGETS = {"hello": {"go": 1.0}, "hello-postgresql": {"fastapi-postgresql": 2.5}}
+_WITH = {"hello-key": ", with a key", "hello-token": ", with a token"}
 MEMORY_TARGET = 64 * MIB
 FIRST_200_TARGET = 0.5
 P99_TARGET = 1.5
@@ -87,7 +90,7 @@ def _throughput_targets(middles: Mapping[str, Middle]) -> Iterator[Target]:
             for peer, least in peers.items():
                 if key in middles and peer in middles:
                     yield _at_least(
-                        f"{name}: at least {least} of {peer}",
+                        f"{name}{_WITH.get(key, '')}: at least {least} of {peer}",
                         getattr(middles[key], method),
                         getattr(middles[peer], method),
                         least,

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,7 +83,7 @@ def _measured(server: Server, plan: Plan, store: Path, names: Names) -> Visit:
     with Running(server.commands(store, port), store, plan.server_core) as running:
         first_200 = running.first_200(port, server.ready or f"/hello/{username(0)}")
         if server.puts:
-            _check(server, port)
+            _check(server, port, server.headers(store))
 
         def load(method: str, seconds: float) -> Sample:
             return measure(
@@ -91,6 +91,7 @@ def _measured(server: Server, plan: Plan, store: Path, names: Names) -> Visit:
                 port,
                 "PUT" if method == "PUT" else "GET",
                 names,
+                headers=server.headers(store),
                 connections=plan.connections,
                 seconds=seconds,
                 core=plan.load_core,
@@ -105,7 +106,7 @@ def _measured(server: Server, plan: Plan, store: Path, names: Names) -> Visit:
         return Visit(get, put, first_200, running.resident(), running.peak())
 
 
-def _check(server: Server, port: int) -> None:
+def _check(server: Server, port: int, headers: Mapping[str, str]) -> None:
     """Make sure that a server does the work that is compared: stores, validates, counts days, greets."""
     name, newcomer, today = username(0), username(PEOPLE), datetime.now(UTC).date()
     leapling = "2000-02-29"
@@ -121,7 +122,7 @@ def _check(server: Server, port: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     for method, who, birth, statuses, message in steps:
         body = json.dumps({"dateOfBirth": birth}) if birth else None
-        connection.request(method, f"/hello/{who}", body, {"Content-Type": "application/json"})
+        connection.request(method, f"/hello/{who}", body, {"Content-Type": "application/json", **headers})
         answer = connection.getresponse()
         content = answer.read()
         if answer.status not in statuses or (message and json.loads(content) != {"message": message}):
