@@ -26,13 +26,15 @@ from hello.stores import Entry, Store
 PREFIX = b"/hello/"
 PLAIN_BODY = 256  # bytes
 
-# What the usual path looks at. A PUT has its length, and its type to the letter; all else has none.
+# What the usual path looks at. A PUT has its length, and its type to the letter; all else has none of
+# them but the host, which each request has once (RFC 9112, 3.2).
 NOTICED = frozenset(
     {
         b"content-encoding",
         b"content-length",
         b"content-type",
         b"expect",
+        b"host",
         b"if-match",
         b"if-none-match",
         b"transfer-encoding",
@@ -112,12 +114,16 @@ class FastPath:
         if self.closed or not url.startswith(PREFIX) or not name.isalpha() or len(name) > USERNAME_LENGTH:
             return False
         declared = method == b"GET"
+        hosts = 0
         for field in headers:
-            if field == DECLARED_JSON and not declared:
-                declared = True
-            elif field[0] in NOTICED and (method == b"GET" or field[0] != b"content-length"):
-                return False
-        return declared and method in METHODS
+            if field[0] in NOTICED:
+                if field[0] == b"host":
+                    hosts += 1
+                elif field == DECLARED_JSON and not declared:
+                    declared = True
+                elif method == b"GET" or field[0] != b"content-length":
+                    return False
+        return declared and hosts == 1 and method in METHODS
 
     def take(self, connection: Connection, method: bytes, url: bytes, body: bytes) -> FastRequest | None:
         """Take a whole request whose head qualified; None if it needs the usual path after all."""

@@ -26,6 +26,7 @@ HEADER_BYTES = 32768
 PIECE_BYTES = 8192  # that the parser is fed at once
 
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
+_AUTHORITY = re.compile(rb"(?i)https?://[^/?]+")  # of a target in absolute form (RFC 9112, 3.2.2)
 
 
 Refused = Callable[[problems.Kind, Sequence[tuple[bytes, bytes]]], bytes]
@@ -188,7 +189,6 @@ class Protocol(HttpToolsProtocol):
         # Added up only where it can be too much: a head mostly comes in one small piece.
         if self._received + self._head_bytes > HEADER_BYTES:
             self._check_head_bytes()
-        self._in_head = self._line_open = False
         fast_path = self._state.fast_path
         if (
             fast_path is not None
@@ -198,8 +198,11 @@ class Protocol(HttpToolsProtocol):
             and self.parser.get_http_version() == "1.1"
             and not self.flow.write_paused
         ):
+            self._in_head = self._line_open = False
             self._set_aside = []
         else:
+            self._check_head()
+            self._in_head = self._line_open = False
             self._start_cycle()
 
     def on_chunk_header(self) -> None:
@@ -278,6 +281,27 @@ class Protocol(HttpToolsProtocol):
         self.expect_100_continue = any(n == b"expect" and v.lower() == b"100-continue" for n, v in headers)
         super().on_headers_complete()
 
+    def _check_head(self) -> None:
+        """Refuse what the parser lets pass and another program may read otherwise (RFC 9112)."""
+        if not self.url.startswith(b"/"):
+            self.url = _origin_form(self.parser.get_method(), self.url)
+        version = self.parser.get_http_version()
+        hosts = codings = 0
+        for name, value in self.headers:
+            if name == b"host":
+                hosts += 1
+            elif name == b"transfer-encoding":
+                codings += 1 if value.lower() == b"chunked" else 2
+        if (
+            not self.url
+            or b"#" in self.url
+            or version not in {"1.0", "1.1"}
+            or hosts > 1
+            or (version == "1.1" and not hosts)
+            or codings > (version == "1.1")
+        ):
+            self._refuse(problems.MALFORMED)
+
     def _check_head_bytes(self) -> None:
         if sum(len(name) + len(value) for name, value in self.headers) > HEADER_BYTES:
             self._refuse(problems.HEADERS_TOO_LARGE)
@@ -324,3 +348,14 @@ def _encode_request_line(data: bytes) -> bytes:
     """
     line, separator, rest = data.partition(b"\n")
     return _NOT_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], line) + separator + rest
+
+
+def _origin_form(method: bytes, target: bytes) -> bytes:
+    """Return the path and query of a target that doesn't begin with a path; nothing where it has none."""
+    if target == b"*" and method == b"OPTIONS":
+        return target
+    authority = _AUTHORITY.match(target)
+    if authority is None:
+        return b""
+    rest = target[authority.end() :]
+    return rest if rest.startswith(b"/") else b"/" + rest
