@@ -36,8 +36,8 @@ def pages() -> Iterator[Path]:
 
 
 PAGES = list(pages())
-# Pages that tell people of hello, and not of a program of their own.
-TELLING = [page for page in PAGES if page.parent in {ROOT, DOCS}]
+# Pages that tell people of hello, and neither of a program of their own nor of what attackers send.
+TELLING = [page for page in PAGES if page.parent in {ROOT, DOCS} and page.name != "attacks.md"]
 
 
 def name_of(page: Path) -> str:
