@@ -383,6 +383,13 @@ GROUPS: dict[str, list[Attack]] = {
             },
             200,
         ),
+        *refused(
+            {
+                "an upgrade to HTTP/2 with a body": put(LENGTH + H2C, BODY + HIDDEN),
+                "an upgrade to HTTP/2 with chunks": put(CHUNKED + H2C, IN_CHUNKS + HIDDEN),
+            },
+            204,
+        ),
         *refused({"CONNECT of a path": b"CONNECT /hello/Zoe HTTP/1.1\r\n" + HOST + b"\r\n" + HIDDEN}, 405),
     ],
     "Sizes": [

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, cast
 
-from httptools import HttpParserError, HttpParserUpgrade
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -23,6 +23,7 @@ from hello.sweeper import NOT_READING, RESTING, SENDING, unacknowledged
 URL_BYTES = 8192
 HEADER_FIELDS = 100
 HEADER_BYTES = 32768
+FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 PIECE_BYTES = 8192  # that the parser is fed at once
 
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
@@ -34,6 +35,15 @@ Refused = Callable[[problems.Kind, Sequence[tuple[bytes, bytes]]], bytes]
 
 class _Refused(Exception):  # noqa: N818 - ends the parser's work on a request, and is never seen outside
     pass
+
+
+class _BodyOnly:
+    """What a parser tells of a message whose head is known already."""
+
+    def __init__(self, protocol: "Protocol") -> None:
+        self.on_chunk_header = protocol.on_chunk_header
+        self.on_body = protocol.on_body
+        self.on_message_complete = protocol.on_message_complete
 
 
 class State(ServerState):
@@ -154,8 +164,9 @@ class Protocol(HttpToolsProtocol):
         self._begins_here = self._resting = False
         try:
             self.parser.feed_data(data)
-        except HttpParserUpgrade:
-            self.cycle.keep_alive = False  # the wish is passed over, and the parser stops behind it
+        except HttpParserUpgrade as upgrade:
+            self.cycle.keep_alive = False  # the wish is passed over, and the parser stops behind the head
+            self._feed_body(data[upgrade.args[0] :])
         except HttpParserError:
             self._refuse_input()
         if self._set_aside is not None and not self.transport.is_closing():
@@ -170,6 +181,18 @@ class Protocol(HttpToolsProtocol):
             # The rare case of a head that comes in pieces; the last blank line ends what came before.
             ended = b"\n" in data.rpartition(b"\r\n\r\n")[2]
             self._line_open = not ended and (self._begins_here or self._line_open)
+
+    def _feed_body(self, data: bytes) -> None:
+        """Go on with the body of a request that asked for an upgrade: the parser holds it for none."""
+        framing = [field for field in self.headers if field[0] in FRAMING]
+        if not framing:
+            return
+        self.cycle.more_body = self._in_message = True
+        self.cycle.message_event.clear()
+        self.parser = HttpRequestParser(_BodyOnly(self))
+        self.parser.feed_data(b"PUT / HTTP/1.1\r\nConnection: close\r\n%b\r\n" % lines(framing))
+        if data:
+            self._feed(data)
 
     def on_message_begin(self) -> None:
         self._in_message = self._in_head = self._begins_here = True
