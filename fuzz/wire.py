@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from functools import cache
 
+import msgspec
 import uvicorn
 
+from hello import problems
 from hello.app import Application, create_app
 from hello.birthday import Person
 from hello.fast_path import FastPath
 from hello.logs import JSONFormatter
+from hello.problems import problem
 from hello.protocol import Protocol, State
 from hello.settings import Settings
 from hello.stores import Entry, Page, Store
@@ -28,6 +31,7 @@ FIELD = re.compile(rb"([a-z-]+): ([\x20-\x7e\x80-\xff]*)")
 CHUNK = re.compile(rb"([0-9a-f]+)\r\n")
 CHANGING = re.compile(rb"(?m)^(x-request-id|date): .*\r\n")
 LIVE = re.compile(rb"GET /+(hc|ready|metrics)|/metrics")  # counters differ from one time to the next
+MALFORMED = msgspec.json.encode(problem(problems.MALFORMED))
 
 
 class People(Store):
@@ -191,12 +195,19 @@ def protocol(data: bytes) -> None:
     check_http(whole, head=b"HEAD" in sent)
     if LIVE.search(sent):
         return
-    others = [bench.exchange([sent], None)]
+    assert _same(bench.exchange([sent], None)) == _same(whole), whole
     # A path beyond ASCII is taken where a request comes on its own, and refused behind others in one piece.
     if sent.partition(b"\r\n\r\n")[2].isascii():
-        others.append(bench.exchange(pieces, bench.app.fast_path))
-    for other in others:
-        assert CHANGING.sub(b"", other) == CHANGING.sub(b"", whole), (whole, other)
+        in_pieces = bench.exchange(pieces, bench.app.fast_path)
+        if whole.endswith(MALFORMED):
+            # What is wrong in a body may come when its request has been answered already.
+            assert _same(in_pieces).startswith(_same(whole[: whole.rindex(b"HTTP/1.1 ")])), (whole, in_pieces)
+        else:
+            assert _same(in_pieces) == _same(whole), (whole, in_pieces)
+
+
+def _same(answers: bytes) -> bytes:
+    return CHANGING.sub(b"", answers)
 
 
 def check_http(received: bytes, *, head: bool) -> None:
