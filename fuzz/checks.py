@@ -2,7 +2,6 @@
 
 import io
 import json
-import re
 import tempfile
 import unicodedata
 from contextlib import suppress
@@ -20,6 +19,7 @@ from hello.query import parameters, whole_number
 
 TODAY = date(2026, 11, 24)
 CATEGORIES = {"L", "M"}
+SECRET = "Zq9-xK"
 
 
 def username(data: bytes) -> None:
@@ -122,12 +122,11 @@ def fields(data: bytes) -> None:
 
 def store_url(data: bytes) -> None:
     """A URL of a store is taken or refused by ValueError, whose message holds nothing of it."""
-    url = data.decode("utf-8", "replace")
+    url = data.decode("utf-8", "replace").replace("password", SECRET)
     try:
         stores.check_url(url)
     except ValueError as error:
-        secret = re.search(r"://[^/@]*:([^/@]{6,})@", url)
-        assert secret is None or secret[1] not in str(error)
+        assert SECRET not in str(error)
     else:
         assert url.partition("://")[0] in stores.ENGINES
 

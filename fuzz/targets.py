@@ -90,7 +90,16 @@ TARGETS = {
             b"postgresql://[::1]/hello?host=/tmp",
             b"dynamodb://eu-central-1/hello",
         ],
-        [b"sqlite://", b"postgresql://", b"dynamodb://", b"@", b"sslmode=", b"sslrootcert=", b"%"],
+        [
+            b"sqlite://",
+            b"postgresql://",
+            b"dynamodb://",
+            b"password",
+            b"@",
+            b"sslmode=",
+            b"sslrootcert=",
+            b"%",
+        ],
     ),
     "settings": Target(
         checks.toml,
