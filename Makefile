@@ -7,7 +7,7 @@ COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
 UV_COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
 .DELETE_ON_ERROR:
-.PHONY: help install run test check format bench lock sbom clean
+.PHONY: help install run test check format bench fuzz lock sbom clean
 
 help:  ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -17,7 +17,7 @@ install: $(STAMPS)/run  ## Make .venv with the command .venv/bin/hello
 run: $(STAMPS)/run  ## Serve at http://127.0.0.1:5000 on hello.db
 	@HELLO_COMMIT=$${HELLO_COMMIT:-$(COMMIT)} exec $(VENV)/bin/hello serve --log text
 
-test: $(STAMPS)/test $(STAMPS)/emulators debian  ## Run the checks and all tests; ARGS='-k name' chooses
+test: $(STAMPS)/test $(STAMPS)/emulators $(STAMPS)/fuzz debian  ## Run the checks and all tests; ARGS='-k name' chooses
 	@$(MAKE) --no-print-directory check
 	$(VENV)/bin/python -m pytest $(ARGS)
 
@@ -43,14 +43,18 @@ bench: $(STAMPS)/run  ## Measure beside the peers; writes bench/results/
 sbom: $(STAMPS)/test  ## List what runs, as CycloneDX: writes hello.cdx.json
 	$(VENV)/bin/python requirements/sbom.py hello.cdx.json
 
+fuzz: $(STAMPS)/test $(STAMPS)/fuzz  ## Fuzz the parsers and the API; TIME=600 says how many seconds
+	$(VENV)/bin/python -m fuzz.run --time $(or $(TIME),60) $(ARGS)
+
 lock:  ## Pin the dependencies anew, with hashes (needs uv)
 	$(UV_COMPILE) requirements/build.in -o requirements/build.txt
 	$(UV_COMPILE) pyproject.toml -o requirements/run.txt
 	$(UV_COMPILE) requirements/emulators.in -o requirements/emulators.txt
+	$(UV_COMPILE) requirements/fuzz.in -o requirements/fuzz.txt
 	$(UV_COMPILE) pyproject.toml --extra otel --group test -c requirements/run.txt -o requirements/test.txt
 
 clean:  ## Remove what was installed
-	rm -rf $(VENV) .venv-emulators .venv-bench
+	rm -rf $(VENV) .venv-emulators .venv-bench .venv-fuzz .fuzz
 
 # Each step leaves a stamp, so that a second run does nothing and needs no network.
 $(STAMPS)/venv:
@@ -73,6 +77,12 @@ $(STAMPS)/emulators: $(STAMPS)/venv requirements/emulators.txt tests/npm/package
 	mkdir -p .venv-emulators/npm && cp tests/npm/package.json tests/npm/package-lock.json .venv-emulators/npm
 	PATH=$(CURDIR)/.venv-emulators/bin:$$PATH NODE_OPTIONS=--use-system-ca \
 	  npm --prefix .venv-emulators/npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(STAMPS)/fuzz: $(STAMPS)/venv requirements/fuzz.txt requirements/run.txt
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
+	  -r requirements/run.txt -r requirements/fuzz.txt
 	@touch $@
 
 .PHONY: debian

@@ -1,7 +1,6 @@
 """The server: stopping without losing a request, several workers, and clients that mean no good."""
 
 import errno
-import json
 import os
 import re
 import resource
@@ -578,35 +577,6 @@ def exchange(service: Service, sent: bytes) -> bytes:
         with suppress(ConnectionError):
             connection.sendall(sent)
         return read_to_end(connection)
-
-
-@pytest.mark.parametrize(
-    ("sent", "status"),
-    [
-        (HEAD + b"Field: x\r\n" * 101 + b"\r\n", 431),
-        (HEAD + b"Field: " + b"x" * 33_000 + b"\r\n\r\n", 431),
-        (HEAD + b"x" * 33_000 + b": x\r\n\r\n", 431),
-        (b"GET /hello/" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
-        (b"GET /hello/x?" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
-        (PUT.replace(b"28", b"999999999") % b"Zoe", 413),
-        (PUT.replace(b"28", b"99999999999999999999") % b"Zoe", 400),
-        (PUT.replace(b"28", b"-1") % b"Zoe", 400),
-        (CHUNKED_PUT + b"1388\r\n" + b" " * 5000 + b"\r\n", 413),
-        (CHUNKED_PUT + b"zz\r\n", 400),
-        (b"nonsense\r\n\r\n", 400),
-        (b"GET  HTTP/1.1\r\n\r\n", 400),
-        (b"GET / HTTP/9.9\r\nHost: x\r\n\r\n", 400),
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
-    ],
-)
-def test_limits_are_answered_as_problems(shared: Service, sent: bytes, status: int) -> None:
-    """What is too long or no HTTP gets the status for it as a problem, and the connection is closed."""
-    answer = exchange(shared, sent)
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 %d " % status), answer
-    assert b"\r\ncontent-type: application/problem+json\r\n" in head.lower() + b"\r\n"
-    assert b"\r\nconnection: close\r\n" in head.lower() + b"\r\n"
-    assert json.loads(body)["status"] == status
 
 
 @pytest.mark.parametrize(

@@ -30,13 +30,16 @@ from hello.stores import Entry, Store
 PREFIX = b"/hello/"
 PLAIN_BODY = 256  # bytes
 
-# What the usual path looks at. A PUT has its length, and its type to the letter; all else has none.
+# What the usual path looks at. A PUT has its length, and its type to the letter; all else has none of
+# them but the host, which each request has once (RFC 9112, 3.2).
 NOTICED = frozenset(
     {
+        b"authorization",
         b"content-encoding",
         b"content-length",
         b"content-type",
         b"expect",
+        b"host",
         b"if-match",
         b"if-none-match",
         b"transfer-encoding",
@@ -142,21 +145,25 @@ class FastPath:
         if self.closed or not url.startswith(PREFIX) or not name.isalpha() or len(name) > USERNAME_LENGTH:
             return None
         declared = method == b"GET"
+        hosts = 0
         authorization = None
         for field in headers:
-            if field == DECLARED_JSON and not declared:
-                declared = True
-                continue
             kind = field[0]
-            if kind in NOTICED and (method == b"GET" or kind != b"content-length"):
-                return None
-            if kind == b"authorization":
+            if kind not in NOTICED:
+                continue
+            if kind == b"host":
+                hosts += 1
+                if self._local_only and not is_local(field[1]):
+                    return None
+            elif kind == b"authorization":
                 if authorization is not None:
                     return None
                 authorization = field[1]
-            elif kind == b"host" and self._local_only and not is_local(field[1]):
+            elif field == DECLARED_JSON and not declared:
+                declared = True
+            elif method == b"GET" or kind != b"content-length":
                 return None
-        if not declared or method not in METHODS:
+        if not declared or hosts != 1 or method not in METHODS:
             return None
         if self._rights is None:
             return ANYONE

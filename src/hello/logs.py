@@ -4,9 +4,11 @@ Entries bring their fields as `extra={"fields": {…}}`. Kept apart from the met
 reads the environment when it is loaded.
 """
 
+import json
 import logging
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -25,19 +27,36 @@ class JSONFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(entry).decode()
+        return _escaped(msgspec.json.encode(entry).decode(), _in_json)
 
 
 class TextFormatter(logging.Formatter):
-    """One line for a person's eyes; control characters are escaped."""
+    """One line for a person's eyes, and a traceback indented below it; control characters are escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = getattr(record, "fields", {})
         moment = time.strftime("%H:%M:%S", time.localtime(record.created))
         line = f"{moment} {record.levelname.lower():7} {record.getMessage()}"
         line += "".join(f" {name}={value}" for name, value in fields.items())
-        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        lines = [line]
+        if record.exc_info:
+            lines += [f"    {line}" for line in self.formatException(record.exc_info).split("\n")]
+        return "\n".join(_escaped(line, _in_python) for line in lines)
+
+
+def _escaped(line: str, escape: Callable[[str], str]) -> str:
+    """Return a line in which nothing moves a cursor, ends the line or turns the direction of writing."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else escape(c) for c in line)
+
+
+def _in_json(character: str) -> str:
+    return json.dumps(character)[1:-1]
+
+
+def _in_python(character: str) -> str:
+    return repr(character)[1:-1]
 
 
 def set_up_logging(form: Literal["text", "json"] | None) -> Literal["text", "json"]:

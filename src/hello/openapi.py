@@ -158,9 +158,15 @@ _PAGING = (
 _ETAG = {"ETag": {"schema": {"type": "string"}, "description": "Changes with the answer."}}
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}}
 _SAME_NAME = {"parameters": {"username": "$request.path.username"}}
-_LINKS = {
-    "greet": {"operationId": "greet", **_SAME_NAME},
-    "forget": {"operationId": "forget", **_SAME_NAME},
+_GREET = {"greet": {"operationId": "greet", **_SAME_NAME}}
+_FORGET = {"forget": {"operationId": "forget", **_SAME_NAME}}
+_REGISTER = {"register": {"operationId": "register", **_SAME_NAME}}
+_FIRST = {
+    "first": {
+        "operationId": "greet",
+        "parameters": {"username": "$response.body#/people/0/username"},
+        "description": "Where anyone is on the page.",
+    }
 }
 _SCHEMES: Object = {
     "bearer": {
@@ -198,7 +204,11 @@ _OPERATIONS: dict[tuple[str, str], Object] = {
             _parameter("If-None-Match", "header", {"type": "string"}, "An ETag; 304 while it is current."),
         ],
         "answers": {
-            "200": {**_json("Greeting", "The greeting."), "headers": _ETAG},
+            "200": {
+                **_json("Greeting", "The greeting."),
+                "headers": _ETAG,
+                "links": {**_REGISTER, **_FORGET},
+            },
             "304": {"description": "The greeting is still the one of the ETag.", "headers": _ETAG},
         },
         "problems": ("username", "time-zone", "parameter", "unknown-name", *_UNAVAILABLE),
@@ -217,7 +227,7 @@ _OPERATIONS: dict[tuple[str, str], Object] = {
             ),
         ],
         "requestBody": {"required": True, "content": _content("DateOfBirth")},
-        "answers": {"204": {"description": "Stored, durably.", "links": _LINKS}},
+        "answers": {"204": {"description": "Stored, durably.", "links": {**_GREET, **_FORGET}}},
         "problems": (
             "username",
             "body",
@@ -236,7 +246,7 @@ _OPERATIONS: dict[tuple[str, str], Object] = {
         "operationId": "forget",
         "tags": ["people"],
         "summary": "Erase a person",
-        "answers": {"204": {"description": "Erased, durably."}},
+        "answers": {"204": {"description": "Erased, durably.", "links": _REGISTER}},
         "problems": ("username", "precondition", "unknown-name", *_UNAVAILABLE),
     },
     ("GET", "/hello"): {
@@ -247,7 +257,7 @@ _OPERATIONS: dict[tuple[str, str], Object] = {
         "answers": {
             "200": {
                 **_json("People", "A page of people; the last has `next: null`."),
-                "links": _next_page("listPeople"),
+                "links": {**_next_page("listPeople"), **_FIRST},
             }
         },
         "problems": ("parameter", "cursor", *_UNAVAILABLE),

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, cast
 
-from httptools import HttpParserError, HttpParserUpgrade
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -24,9 +24,11 @@ from hello.sweeper import NOT_READING, RESTING, SENDING, unacknowledged
 URL_BYTES = 8192
 HEADER_FIELDS = 100
 HEADER_BYTES = 32768
+FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 PIECE_BYTES = 8192  # that the parser is fed at once
 
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
+_AUTHORITY = re.compile(rb"(?i)https?://[^/?]+")  # of a target in absolute form (RFC 9112, 3.2.2)
 
 
 Refused = Callable[[problems.Kind, Sequence[tuple[bytes, bytes]]], bytes]
@@ -34,6 +36,15 @@ Refused = Callable[[problems.Kind, Sequence[tuple[bytes, bytes]]], bytes]
 
 class _Refused(Exception):  # noqa: N818 - ends the parser's work on a request, and is never seen outside
     pass
+
+
+class _BodyOnly:
+    """What a parser tells of a message whose head is known already."""
+
+    def __init__(self, protocol: "Protocol") -> None:
+        self.on_chunk_header = protocol.on_chunk_header
+        self.on_body = protocol.on_body
+        self.on_message_complete = protocol.on_message_complete
 
 
 class State(ServerState):
@@ -155,8 +166,9 @@ class Protocol(HttpToolsProtocol):
         self._begins_here = self._resting = False
         try:
             self.parser.feed_data(data)
-        except HttpParserUpgrade:
-            self.cycle.keep_alive = False  # the wish is passed over, and the parser stops behind it
+        except HttpParserUpgrade as upgrade:
+            self.cycle.keep_alive = False  # the wish is passed over, and the parser stops behind the head
+            self._feed_body(data[upgrade.args[0] :])
         except HttpParserError:
             self._refuse_input()
         if self._set_aside is not None and not self.transport.is_closing():
@@ -171,6 +183,18 @@ class Protocol(HttpToolsProtocol):
             # The rare case of a head that comes in pieces; the last blank line ends what came before.
             ended = b"\n" in data.rpartition(b"\r\n\r\n")[2]
             self._line_open = not ended and (self._begins_here or self._line_open)
+
+    def _feed_body(self, data: bytes) -> None:
+        """Go on with the body of a request that asked for an upgrade: the parser holds it for none."""
+        framing = [field for field in self.headers if field[0] in FRAMING]
+        if not framing:
+            return
+        self.cycle.more_body = self._in_message = True
+        self.cycle.message_event.clear()
+        self.parser = HttpRequestParser(_BodyOnly(self))
+        self.parser.feed_data(b"PUT / HTTP/1.1\r\nConnection: close\r\n%b\r\n" % lines(framing))
+        if data:
+            self._feed(data)
 
     def on_message_begin(self) -> None:
         self._in_message = self._in_head = self._begins_here = True
@@ -190,7 +214,6 @@ class Protocol(HttpToolsProtocol):
         # Added up only where it can be too much: a head mostly comes in one small piece.
         if self._received + self._head_bytes > HEADER_BYTES:
             self._check_head_bytes()
-        self._in_head = self._line_open = False
         fast_path = self._state.fast_path
         if (
             fast_path is not None
@@ -200,9 +223,12 @@ class Protocol(HttpToolsProtocol):
             and self.parser.get_http_version() == "1.1"
             and not self.flow.write_paused
         ):
+            self._in_head = self._line_open = False
             self._set_aside = []
             self._caller = caller
         else:
+            self._check_head()
+            self._in_head = self._line_open = False
             self._start_cycle()
 
     def on_chunk_header(self) -> None:
@@ -281,6 +307,27 @@ class Protocol(HttpToolsProtocol):
         self.expect_100_continue = any(n == b"expect" and v.lower() == b"100-continue" for n, v in headers)
         super().on_headers_complete()
 
+    def _check_head(self) -> None:
+        """Refuse what the parser lets pass and another program may read otherwise (RFC 9112)."""
+        if not self.url.startswith(b"/"):
+            self.url = _origin_form(self.parser.get_method(), self.url)
+        version = self.parser.get_http_version()
+        hosts = codings = 0
+        for name, value in self.headers:
+            if name == b"host":
+                hosts += 1
+            elif name == b"transfer-encoding":
+                codings += 1 if value.lower() == b"chunked" else 2
+        if (
+            not self.url
+            or b"#" in self.url
+            or version not in {"1.0", "1.1"}
+            or hosts > 1
+            or (version == "1.1" and not hosts)
+            or codings > (version == "1.1")
+        ):
+            self._refuse(problems.MALFORMED)
+
     def _check_head_bytes(self) -> None:
         if sum(len(name) + len(value) for name, value in self.headers) > HEADER_BYTES:
             self._refuse(problems.HEADERS_TOO_LARGE)
@@ -327,3 +374,14 @@ def _encode_request_line(data: bytes) -> bytes:
     """
     line, separator, rest = data.partition(b"\n")
     return _NOT_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], line) + separator + rest
+
+
+def _origin_form(method: bytes, target: bytes) -> bytes:
+    """Return the path and query of a target that doesn't begin with a path; nothing where it has none."""
+    if target == b"*" and method == b"OPTIONS":
+        return target
+    authority = _AUTHORITY.match(target)
+    if authority is None:
+        return b""
+    rest = target[authority.end() :]
+    return rest if rest.startswith(b"/") else b"/" + rest
