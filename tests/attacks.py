@@ -549,11 +549,16 @@ GROUPS: dict[str, list[Attack]] = {
         *taken(
             {
                 "Range on a file": get(b"/web/page.css", b"Range: bytes=0-0,1-1,2-2,-1\r\n"),
-                "a host of the attacker's": get(b"/").replace(b"Host: x", b"Host: attacker.example"),
-                "a host that is none": get(b"/").replace(b"Host: x", b"Host: <attacker.example>/@?#"),
                 "Accept of 8,000 ranges": get(b"/", b"Accept: " + b"a/b," * 8000 + b"\r\n"),
             },
             200,
+        ),
+        *taken(
+            {
+                "a host of the attacker's": get(b"/").replace(b"Host: x", b"Host: attacker.example"),
+                "a host that is none": get(b"/").replace(b"Host: x", b"Host: <attacker.example>/@?#"),
+            },
+            421,
         ),
         *refused(
             {"Connection: close, keep-alive": get(b"/hc", b"Connection: close, keep-alive\r\n") + HIDDEN}, 200
@@ -576,6 +581,31 @@ ATTACKS = [attack for group in GROUPS.values() for attack in group]
 
 # Attack, answer, and the test that makes it.
 BY_TEST = [
+    (
+        "A web page whose own name leads to 127.0.0.1 (DNS rebinding)",
+        "421 for each name of the public DNS, where anyone may do everything",
+        "test_rights.py::test_an_open_service_is_for_this_machine",
+    ),
+    (
+        "Wrong keys and tokens, time and again",
+        "401, then 429 for the address; who has a good key goes on",
+        "test_limits.py::test_wrong_credentials_are_limited_harder",
+    ),
+    (
+        "A key guessed a letter at a time, by a stopwatch",
+        "the time of a refusal is the same, whatever part is right",
+        "test_keys.py::test_the_time_of_a_wrong_key_tells_nothing",
+    ),
+    (
+        "Requests from a million addresses",
+        "the memory of limits is bounded",
+        "test_limits.py::test_a_million_addresses_take_bounded_memory",
+    ),
+    (
+        "Tokens with an unsigned, symmetric or foreign signature, other claims, keys that they bring along",
+        "401",
+        "test_oidc.py::test_a_mac_made_with_the_public_key_is_refused",
+    ),
     (
         "A header, body, chunk extension, trailer or stream of empty lines that never ends",
         "refused or passed over; the process grows by no more than 24 MiB",

@@ -14,7 +14,7 @@ from hello.logs import JSONFormatter, TextFormatter
 from tests.conftest import Serve
 from tests.support import Service, connect, read_to_end
 
-NAME, DATE, SECRET = "Wilhelmina", "1917-03-08", "sesame"
+NAME, DATE, SECRET = "Wilhelmina", "1917-03-08", "sesame"  # pragma: allowlist secret
 FORGED = "00:00:00 error   forged"
 # Line breaks of any kind, a terminal's escapes, turns of direction, invisible and invalid characters.
 PIECES = [
