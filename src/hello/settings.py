@@ -14,9 +14,9 @@ from hello.stores import check_url
 
 PREFIX = "HELLO_"
 
-STORE, CALENDAR, LISTENING, LIMITS, LOGGING, OTHER = (
+STORE, CALENDAR, LISTENING, TLS, LIMITS, LOGGING, OTHER = (
     Group(name, sort_key=number)
-    for number, name in enumerate(("Store", "Calendar", "Listening", "Limits", "Logging", "Other"), 1)
+    for number, name in enumerate(("Store", "Calendar", "Listening", "TLS", "Limits", "Logging", "Other"), 1)
 )
 
 
@@ -186,6 +186,30 @@ class Settings(CalendarSettings):
             help="Seconds that requests in flight have to finish, once no more are taken.",
         ),
     ] = 30.0
+    tls_cert: Annotated[
+        Path | None,
+        Parameter(
+            env_var="HELLO_TLS_CERT",
+            group=TLS,
+            help="Serve HTTPS with the certificate in this PEM file, then its chain; re-read when changed.",
+        ),
+    ] = None
+    tls_key: Annotated[
+        Path | None,
+        Parameter(
+            env_var="HELLO_TLS_KEY",
+            group=TLS,
+            help="The certificate's private key, PEM, a file that no others can read; re-read when changed.",
+        ),
+    ] = None
+    tls_client_ca: Annotated[
+        Path | None,
+        Parameter(
+            env_var="HELLO_TLS_CLIENT_CA",
+            group=TLS,
+            help="Serve only clients with a certificate by a CA in this PEM file; re-read when changed.",
+        ),
+    ] = None
     max_in_flight: Annotated[
         WholeNumber,
         Parameter(
