@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 import time
@@ -53,11 +54,23 @@ class Answer:
 
 
 def request(
-    url: str, method: str, target: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    url: str,
+    method: str,
+    target: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    trust: ssl.SSLContext | None = None,
 ) -> Answer:
-    """Send one request on a connection of its own; `target` goes out as it is (percent-encode it)."""
+    """Send one request on a connection of its own; `target` goes out as it is (percent-encode it).
+
+    `trust` is what an https URL is asked with.
+    """
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    connection = (
+        http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=30, context=trust)
+        if parts.scheme == "https"
+        else http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    )
     try:
         connection.request(method, target, body, dict(headers or {}))
         response = connection.getresponse()
@@ -68,13 +81,17 @@ def request(
 
 @dataclass
 class Service:
-    """A `hello serve` of its own process, on a free port, with a database and a log in `folder`."""
+    """A `hello serve` of its own process, on a free port, with a database and a log in `folder`.
+
+    One with TLS needs `trust`: the context that its clients have.
+    """
 
     folder: Path
     options: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
     url: str = ""
+    trust: ssl.SSLContext | None = None
     process: subprocess.Popen[bytes] = field(init=False)
 
     @property
@@ -129,7 +146,7 @@ class Service:
         self, method: str, target: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
         """Send one request; see `request`."""
-        return request(self.url, method, target, body, headers)
+        return request(self.url, method, target, body, headers, self.trust)
 
     def get(self, target: str, headers: Mapping[str, str] | None = None) -> Answer:
         """GET."""

@@ -2,6 +2,7 @@
 
 import os
 import re
+import ssl
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
@@ -19,8 +20,9 @@ from hello import problems, protocol
 from hello.app import BODY_BYTES
 from hello.cli import app
 from hello.settings import Settings, Within
+from tests.certificates import Authority
 from tests.conftest import Serve
-from tests.support import HELLO, ROOT, Service, hello, need
+from tests.support import HELLO, ROOT, Service, hello, need, request
 
 DOCS = ROOT / "docs"
 FLAGS = [name for name in app if name.startswith("--")]
@@ -48,8 +50,12 @@ def name_of(page: Path) -> str:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that has been asked for something."""
-    service = Service(tmp_path_factory.mktemp("docs")).start()
+    """A service with TLS, whose metrics are all there are, that has been asked for something."""
+    folder = tmp_path_factory.mktemp("docs")
+    authority = Authority(folder)
+    trust = ssl.create_default_context(cafile=authority.file)
+    service = Service(folder, authority.server().options, trust=trust).start()
+    assert request(service.url.replace("https", "http"), "GET", "/").status == 400  # a failed handshake
     assert service.put("Zoe", "1990-04-23").status == 204
     yield service
     service.stop()

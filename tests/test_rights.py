@@ -325,6 +325,7 @@ def test_with_rights_it_listens_anywhere(serve: Serve) -> None:
     service.url = service.url.replace("0.0.0.0", "127.0.0.1")
     assert service.get("/birthdays").status == 401
     assert service.get("/birthdays", {"Authorization": f"Bearer {secret}"}).status == 200
+    assert any("in clear" in entry["message"] for entry in service.log())
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,9 @@ TEXTS = {
     "key_rate": ("100/s", "1/h"),
     "address_rate": ("100/s", "1/h"),
     "failure_rate": ("100/s", "1/h"),
+    "tls_cert": ("a.pem", "b.pem"),
+    "tls_key": ("a.pem", "b.pem"),
+    "tls_client_ca": ("a.pem", "b.pem"),
 }
 
 each_setting = pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
@@ -213,6 +216,9 @@ REFUSED = {
     "key_rate": ["fast", "0/s", "1/d", "1.5/s"],
     "address_rate": ["fast"],
     "failure_rate": ["fast", "none"],
+    "tls_cert": [],  # test_tls.py has what is refused of the files
+    "tls_key": [],
+    "tls_client_ca": [],
 }
 
 
@@ -348,5 +354,5 @@ def test_help_names_each_setting_under_its_kind(tmp_path: Path) -> None:
         assert variable(field.name) in shown
     headings = [line.split()[1] for line in shown.splitlines() if line.startswith("╭")]
     assert headings == [
-        "Store", "Calendar", "Listening", "Rights", "Limits", "Logging", "Audit", "Other",
+        "Store", "Calendar", "Listening", "TLS", "Rights", "Limits", "Logging", "Audit", "Other",
     ]  # fmt: skip

@@ -204,7 +204,7 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] += ((b"x-request-id", self.request_id), *self.admission.fields)
-            if self.admission.over_tls:
+            if self.admission.over_tls and self._scope["scheme"] == "http":  # else the server says so
                 message["headers"].append(STRICT_TRANSPORT_SECURITY)
             if self._draining:
                 message["headers"].append((b"connection", b"close"))

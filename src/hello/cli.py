@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import os
+import shlex
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 from cyclopts import App, CycloptsError, Group
 
@@ -18,6 +20,9 @@ from hello.stores import StoreError, open_store
 from hello.terminal import complain
 from hello.transfer import TemporaryFileError
 from hello.usage import UsageError, explain
+
+if TYPE_CHECKING:
+    from hello.tls import Credentials
 
 app = App(
     name="hello",
@@ -71,6 +76,11 @@ def serve(*, settings: Settings = Settings()) -> int:
         logger.warning("%s", warning)
     if settings.audit_log is not None:
         os.close(open_file(settings.audit_log))  # what is wrong with it is said once, not by each worker
+    secured_by = _credentials(settings)
+    if secured_by is None and settings.in_clear:
+        logger.warning(
+            "keys and tokens come in clear: give --tls-cert and --tls-key, or name what ends TLS by --proxies"
+        )
     try:
         bound = listening.bind(settings.host, settings.port)
     except listening.AddressError as error:
@@ -79,16 +89,18 @@ def serve(*, settings: Settings = Settings()) -> int:
 
     def invite() -> None:
         if form == "text":
-            print(_invitation(listening.url_of(bound)), file=sys.stderr, flush=True)
+            print(_invitation(listening.url_of(bound, tls=secured_by is not None), settings), file=sys.stderr)
+            if secured_by is not None:
+                print(_about(secured_by), file=sys.stderr, flush=True)
 
     if settings.workers == 1:
         from hello import server  # later than `workers` would have set the environment up for its own
 
-        server.run(settings, bound, on_listening=invite)
+        server.run(settings, bound, secured_by, on_listening=invite)
         return 0
     asyncio.run(_check_store(settings))  # a store that can't be opened is said once, and not by each worker
     invite()
-    return workers.Supervisor(settings, bound).run()
+    return workers.Supervisor(settings, bound, secured_by).run()
 
 
 app.command(commands.import_, name="import", usage="hello import [OPTIONS] [FILE]")
@@ -105,10 +117,33 @@ async def _check_store(settings: Settings) -> None:
     await store.close()
 
 
-def _invitation(url: str) -> str:
+def _credentials(settings: Settings) -> "Credentials | None":
+    if settings.tls_cert is settings.tls_key is settings.tls_client_ca is None:
+        return None
+    from hello import tls  # its library for certificates takes long to load
+
+    return tls.credentials(settings)
+
+
+def _invitation(url: str, settings: Settings) -> str:
     body = '{"dateOfBirth":"1990-04-23"}'
+    curl = 'curl -H "Authorization: Bearer $KEY"' if settings.has_rights else "curl"
     return (
         f"\n  hello is at {url}, and so is a page for your browser. Try:\n\n"
-        f"    curl -X PUT -H 'Content-Type: application/json' -d '{body}' {url}/hello/Zoe\n"
-        f"    curl {url}/hello/Zoe\n"
+        f"    {curl} -X PUT -H 'Content-Type: application/json' -d '{body}' {url}/hello/Zoe\n"
+        f"    {curl} {url}/hello/Zoe\n"
     )
+
+
+def _about(secured_by: "Credentials") -> str:
+    """Return what curl has to be told of the certificate, beside the URL."""
+    lines = [
+        f"The certificate is for {', '.join(secured_by.names) or 'no name'}: the URL has to have that name."
+    ]
+    if secured_by.self_signed:
+        lines.append(f"curl needs --cacert {shlex.quote(str(secured_by.file))}.")
+    else:
+        lines.append("Where curl does not know the issuer, it needs --cacert and a file with the issuer's.")
+    if secured_by.wants_clients:
+        lines.append("It needs --cert and --key as well, with a certificate for the client.")
+    return "".join(f"  {line}\n" for line in lines)

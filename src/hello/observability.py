@@ -95,11 +95,40 @@ class Tally:
         self.seconds.clear()
 
 
+class TLSMetrics:
+    """The metrics that there are where there is TLS."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._certificate_end = Gauge(
+            "hello_tls_certificate_expiry_timestamp_seconds",
+            "When the certificate in use ends, in seconds since 1970.",
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
+        self._handshake_failures = Counter(
+            "hello_tls_handshake_failures",
+            "Connections given up because their TLS handshake failed.",
+            ("reason",),
+            registry=registry,
+        )
+
+    def certificate_ends(self, timestamp: float) -> None:
+        """Tell when the certificate in use ends, in seconds since 1970."""
+        self._certificate_end.set(timestamp)
+
+    def handshake_failed(self, reason: str) -> None:
+        """Count a failed handshake, under the name that OpenSSL has for the reason."""
+        self._handshake_failures.labels(reason).inc()
+
+
 class Metrics:
     """The metrics of one process. With several workers, `render` adds those of all of them up."""
 
-    def __init__(self, commit: str, *, shared: bool = False) -> None:
-        """Declare the metrics; `shared` says that workers share PROMETHEUS_MULTIPROC_DIR."""
+    def __init__(self, commit: str, *, shared: bool = False, tls: bool = False) -> None:
+        """Declare the metrics, those of `tls` where there is TLS.
+
+        `shared` says that workers share PROMETHEUS_MULTIPROC_DIR.
+        """
         disable_created_metrics()  # type: ignore[no-untyped-call] # second series that nobody reads
         self.in_flight = 0
         self._shared = shared
@@ -147,6 +176,7 @@ class Metrics:
             registry=registry,
         )
         build.labels(__version__, commit).set(1)
+        self.tls = TLSMetrics(registry) if tls else None
         if not shared:
             ProcessCollector(registry=registry)
             PlatformCollector(registry=registry)

@@ -25,7 +25,6 @@ def page(name: str, **parts: str) -> Response:
         "content-security-policy": CONTENT_SECURITY_POLICY,
         "referrer-policy": "no-referrer",
         "vary": "accept",
-        "x-content-type-options": "nosniff",
     }
     return Response(text, media_type="text/html", headers=headers)
 
@@ -40,7 +39,7 @@ def asset(path: str, condition: str) -> Response:
     if content is None:
         raise NotFoundError
     etag = entity_tag(content)
-    headers = {"etag": etag.decode(), "cache-control": "no-cache", "x-content-type-options": "nosniff"}
+    headers = {"etag": etag.decode(), "cache-control": "no-cache"}
     if matches(condition.encode("latin-1"), etag):
         return Response(status_code=304, headers=headers)
     return Response(content, media_type=guess_type(path)[0], headers=headers)

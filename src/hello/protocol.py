@@ -5,7 +5,9 @@ What can't become a request is answered here, in the form that the application's
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Sequence
+import ssl
+import typing
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from typing import Any, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -19,7 +21,7 @@ from hello.fast_path import FastPath, FastRequest
 from hello.headers import lines
 from hello.joined_writes import JoinedWrites
 from hello.rights import ANYONE
-from hello.sweeper import NOT_READING, RESTING, SENDING, unacknowledged
+from hello.sweeper import NOT_READING, RESTING, SENDING, Connection, unacknowledged
 
 URL_BYTES = 8192
 HEADER_FIELDS = 100
@@ -47,8 +49,19 @@ class _BodyOnly:
         self.on_message_complete = protocol.on_message_complete
 
 
+class Counted(Connection, Hashable, typing.Protocol):
+    """A connection that counts, and may be given up for a newer one while it is idle."""
+
+    @property
+    def idle(self) -> bool: ...
+
+
 class State(ServerState):
     """What the connections of a server share."""
+
+    # Where there is TLS: for connections to come, and told why a handshake failed.
+    secured_by: ssl.SSLContext
+    handshake_failed: Callable[[str], None]
 
     def __init__(self, max_connections: int, refused: Refused, fast_path: FastPath | None) -> None:
         """Keep to `max_connections`; `refused` is told of what is answered here, and returns its id."""
@@ -56,7 +69,7 @@ class State(ServerState):
         self.refused = refused
         self.fast_path = fast_path
         self.max_connections = max_connections
-        self.in_order: dict[Protocol, None] = {}  # the open connections, the oldest first
+        self.in_order: dict[Counted, None] = {}  # the open connections, the oldest first
         self._default_headers: list[tuple[bytes, bytes]] = []
         self._default_fields = b""
 
@@ -66,6 +79,13 @@ class State(ServerState):
             self._default_headers = self.default_headers
             self._default_fields = lines(self.default_headers)
         return self._default_fields
+
+    def enter(self, connection: Counted) -> None:
+        """Count a connection; beyond the limit the oldest that is not being answered makes room."""
+        self.in_order[connection] = None
+        if len(self.in_order) > self.max_connections:
+            idle = next((c for c in self.in_order if c.idle), connection)  # it has had its time
+            idle.transport.abort()
 
 
 class _FlowControl(FlowControl):
@@ -112,12 +132,7 @@ class Protocol(HttpToolsProtocol):
         self._joined = JoinedWrites(transport)
         super().connection_made(cast("asyncio.Transport", self._joined))
         self.flow = _FlowControl(transport, lambda: bool(self._backlog or self.pipeline or self._refusing))
-        connections = self._state.in_order
-        connections[self] = None
-        if len(connections) > self._state.max_connections:
-            # The oldest that is not being answered makes room: it has had its time.
-            idle = next((c for c in connections if c.idle), self)
-            idle.transport.abort()
+        self._state.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._state.in_order.pop(self, None)

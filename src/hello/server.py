@@ -14,6 +14,7 @@ import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import uvicorn
 import uvloop
@@ -21,6 +22,7 @@ from starlette.types import ASGIApp
 
 from hello.app import Application, create_app
 from hello.audit import AuditLog
+from hello.encrypted import Encrypted
 from hello.guard import guard_of
 from hello.listening import BACKLOG, url_of
 from hello.observability import Metrics
@@ -30,11 +32,16 @@ from hello.stores import open_store
 from hello.sweeper import Sweeper
 from hello.tracing import Traced, traced
 
+if TYPE_CHECKING:
+    from hello.tls import Credentials
+
 logger = logging.getLogger("hello.server")
 
 KEEP_ALIVE_SECONDS = 75  # longer than the 60 s of load balancers, so that they never meet a closed one
 SPARE_FILES = 64  # for the store, the logs and whatever else the process opens
 LAST_WORDS_SECONDS = 1.0
+EVERYWHERE = [("x-content-type-options", "nosniff")]  # header fields of every answer
+STRICT_TRANSPORT = ("strict-transport-security", "max-age=31536000")  # and of those under TLS
 GC_THRESHOLD = 50_000  # a request leaves no cycles behind, so the collector need not look after each few
 
 
@@ -50,6 +57,7 @@ def raise_file_limit() -> int:
 def run(
     settings: Settings,
     bound: socket.socket,
+    secured_by: "Credentials | None" = None,
     *,
     supervised: bool = False,
     on_listening: Callable[[], None] = lambda: None,
@@ -59,6 +67,7 @@ def run(
     Args:
         settings: all of them; host and port are those that `bound` is bound to.
         bound: the socket to listen on.
+        secured_by: for TLS; without, HTTP is in clear.
         supervised: one of several workers, whose supervisor handles second signals and whose
             metrics are shared.
         on_listening: called once requests are taken.
@@ -68,13 +77,17 @@ def run(
         StoreError: the store can't be opened.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, bound, supervised, on_listening))
+        runner.run(_serve(settings, bound, secured_by, supervised, on_listening))
 
 
 async def _serve(
-    settings: Settings, bound: socket.socket, supervised: bool, on_listening: Callable[[], None]
+    settings: Settings,
+    bound: socket.socket,
+    secured_by: "Credentials | None",
+    supervised: bool,
+    on_listening: Callable[[], None],
 ) -> None:
-    metrics = Metrics(settings.commit, shared=supervised)
+    metrics = Metrics(settings.commit, shared=supervised, tls=secured_by is not None)
     guard = guard_of(settings)
     audit = AuditLog.open(settings.audit_log, metrics)
     store = await open_store(
@@ -87,7 +100,7 @@ async def _serve(
         await guard.start()
         application = create_app(settings, store, guard=guard, audit=audit, metrics=metrics)
         outermost = traced(application, os.environ)
-        server = Server(settings, application, outermost, on_listening, supervised=supervised)
+        server = Server(settings, application, outermost, secured_by, on_listening, supervised=supervised)
         await server.serve([bound])
         if cut := server.server_state.tasks:  # by the time limit: let them say so
             await asyncio.wait(cut, timeout=LAST_WORDS_SECONDS)
@@ -109,6 +122,7 @@ class Server(uvicorn.Server):
         settings: Settings,
         application: Application,
         outermost: ASGIApp,
+        secured_by: "Credentials | None",
         on_listening: Callable[[], None],
         *,
         supervised: bool,
@@ -117,12 +131,13 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 outermost,
-                http=Protocol,
+                http=Protocol if secured_by is None else Encrypted,
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                headers=EVERYWHERE if secured_by is None else [*EVERYWHERE, STRICT_TRANSPORT],
                 proxy_headers=False,
                 backlog=BACKLOG,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -133,6 +148,10 @@ class Server(uvicorn.Server):
             application.fast_path if outermost is application else None
         )  # it would pass the wrapping by
         self.server_state = self._state = State(raise_file_limit(), application.refused, fast_path)
+        self._secured_by = secured_by
+        if tls := application.metrics.tls:
+            self._state.handshake_failed = tls.handshake_failed
+        self._look: asyncio.Task[None] | None = None
         self._application = application
         self._drain_seconds = settings.drain_seconds
         self._sweeper = Sweeper(settings.request_timeout, KEEP_ALIVE_SECONDS)
@@ -141,19 +160,32 @@ class Server(uvicorn.Server):
         self._stopping = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._secure()
         await super().startup(sockets)
         # What is there now stays until the end: the collector need not look at it again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
-        logger.info("listening", extra={"fields": {"url": url_of((sockets or [])[0]), "pid": os.getpid()}})
+        url = url_of((sockets or [])[0], tls=self._secured_by is not None)
+        logger.info("listening", extra={"fields": {"url": url, "pid": os.getpid()}})
         self._on_listening()
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # once a second
             self._application.tick()
+            self._secure()
             self._sweeper.sweep(self._state.in_order, asyncio.get_running_loop().time())
         return await super().on_tick(counter)
+
+    def _secure(self) -> None:
+        """Have TLS files looked at, in a thread, for they may be on a network; use what was found before."""
+        if self._secured_by is None:
+            return
+        self._state.secured_by = self._secured_by.context
+        if tls := self._application.metrics.tls:
+            tls.certificate_ends(self._secured_by.expiry)
+        if self._look is None or self._look.done():
+            self._look = asyncio.create_task(asyncio.to_thread(self._secured_by.refresh))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -18,10 +18,10 @@ from hello.stores import check_url
 
 PREFIX = "HELLO_"
 
-STORE, CALENDAR, LISTENING, RIGHTS, LIMITS, LOGGING, AUDIT, OTHER = (
+STORE, CALENDAR, LISTENING, TLS, RIGHTS, LIMITS, LOGGING, AUDIT, OTHER = (
     Group(name, sort_key=number)
     for number, name in enumerate(
-        ("Store", "Calendar", "Listening", "Rights", "Limits", "Logging", "Audit", "Other"), 1
+        ("Store", "Calendar", "Listening", "TLS", "Rights", "Limits", "Logging", "Audit", "Other"), 1
     )
 )
 
@@ -298,6 +298,30 @@ class Settings(KeySettings, CalendarSettings):
             help="Wrong credentials that may come from each address, a process; past it 401 becomes 429.",
         ),
     ] = "60/min"
+    tls_cert: Annotated[
+        Path | None,
+        Parameter(
+            env_var="HELLO_TLS_CERT",
+            group=TLS,
+            help="Serve HTTPS with the certificate in this PEM file, then its chain; re-read when changed.",
+        ),
+    ] = None
+    tls_key: Annotated[
+        Path | None,
+        Parameter(
+            env_var="HELLO_TLS_KEY",
+            group=TLS,
+            help="The certificate's private key, PEM, a file that no others can read; re-read when changed.",
+        ),
+    ] = None
+    tls_client_ca: Annotated[
+        Path | None,
+        Parameter(
+            env_var="HELLO_TLS_CLIENT_CA",
+            group=TLS,
+            help="Serve only clients with a certificate by a CA in this PEM file; re-read when changed.",
+        ),
+    ] = None
     max_in_flight: Annotated[
         WholeNumber,
         Parameter(
@@ -364,6 +388,11 @@ class Settings(KeySettings, CalendarSettings):
             " (`hello key new` makes a key) or --oidc-issuer, or say --open (HELLO_OPEN=true) if something"
             " in front of hello decides who may."
         )
+
+    @property
+    def in_clear(self) -> bool:
+        """Whether credentials cross a network, and nothing is known of to encrypt them."""
+        return self.has_rights and not _is_loopback(self.host) and not (self.tls_cert or self.proxies)
 
     @property
     def has_rights(self) -> bool:

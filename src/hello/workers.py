@@ -10,8 +10,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from hello.settings import Settings
+
+if TYPE_CHECKING:
+    from hello.tls import Credentials
 
 logger = logging.getLogger("hello.workers")
 
@@ -22,9 +26,12 @@ FAST_DEATHS = 5
 class Supervisor:
     """Forks the workers, replaces the dead, passes signals on, and waits for all of them at the end."""
 
-    def __init__(self, settings: Settings, bound: socket.socket) -> None:
+    def __init__(
+        self, settings: Settings, bound: socket.socket, secured_by: "Credentials | None" = None
+    ) -> None:
         self._settings = settings
         self._socket = bound
+        self._secured_by = secured_by  # as at the start; each worker goes on from there by itself
         self._started: dict[int, float] = {}
         self._stopping = False
         self._passed_on = 0
@@ -63,7 +70,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
-        server.run(self._settings, self._socket, supervised=True)
+        server.run(self._settings, self._socket, self._secured_by, supervised=True)
 
     def _wait(self) -> int:
         failed = 0

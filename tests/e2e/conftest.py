@@ -6,7 +6,7 @@ import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -14,11 +14,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from tests.certificates import Authority
 from tests.e2e.client import Answer, Client, noon_zone, path_of
 
 LATIN = "abcdefghijklmnopqrstuvwxyz"
 HELLO = Path(sys.executable).with_name("hello")
 STORES = ["sqlite", "postgresql", "moto", "dynalite"]
+UNDER_TLS = {"test_http"}  # the modules that are run once more, under TLS
 START_SECONDS = 30
 EXAMPLE = "1990-04-23"  # the date that errors explain the form with, and that no test sends
 
@@ -27,15 +29,20 @@ Problem = Callable[[Answer, int], str]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--url", help="the service that tests/e2e asks; left out, some are started")
+    parser.addoption(
+        "--url",
+        help="the service that tests/e2e asks; left out, some are started. Where an https URL needs a CA"
+        " of its own, the variable SSL_CERT_FILE names it",
+    )
     parser.addoption("--leap-day", default="feb28", help="the setting of that service: feb28 or mar1")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Ask the service at `--url`, or else one on each kind of store, one after the other."""
+    """Ask the service at `--url`, or else one on each kind of store and one with TLS, one after the other."""
     if "url" in metafunc.fixturenames:
         given = metafunc.config.getoption("--url", None)
-        metafunc.parametrize("url", [given] if given else STORES, indirect=True, scope="session")
+        kinds = [*STORES, "tls"] if metafunc.module.__name__.rpartition(".")[2] in UNDER_TLS else STORES
+        metafunc.parametrize("url", [given] if given else kinds, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +54,17 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("e2e")
     variables = {name: value for name, value in os.environ.items() if not name.startswith("HELLO_")}
     variables |= _store(request, folder)
-    subprocess.run([HELLO, "migrate"], env=variables, cwd=folder, check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "tls":
+            authority = Authority(folder)
+            pair = authority.server()
+            variables |= {"HELLO_TLS_CERT": str(pair.cert), "HELLO_TLS_KEY": str(pair.key)}
+            patch.setenv("SSL_CERT_FILE", str(authority.file))  # for the clients; OpenSSL reads it
+        subprocess.run([HELLO, "migrate"], env=variables, cwd=folder, check=True)
+        yield from _served(folder, variables)
+
+
+def _served(folder: Path, variables: Mapping[str, str]) -> Iterator[str]:
     with subprocess.Popen(
         [HELLO, "serve", "--port", "0", "--log", "json"],
         env=variables,
@@ -76,7 +93,7 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 def _store(request: pytest.FixtureRequest, folder: Path) -> dict[str, str]:
     """Return the variables by which a service finds the store, which is empty and has no schema."""
-    if request.param == "sqlite":
+    if request.param in {"sqlite", "tls"}:
         return {"HELLO_STORE": f"sqlite:///{folder / 'hello.db'}"}
     if request.param == "postgresql":
         cluster: Any = request.getfixturevalue("cluster")
@@ -93,7 +110,7 @@ def _store(request: pytest.FixtureRequest, folder: Path) -> dict[str, str]:
 def _follow(stream: IO[str], log: list[str], found: list[str], listening: threading.Event) -> None:
     for line in stream:
         log.append(line)
-        if '"listening"' in line and (match := re.search(r"http://[^\"]+", line)):
+        if '"listening"' in line and (match := re.search(r"https?://[^\"]+", line)):
             found.append(match[0])
             listening.set()
     listening.set()
