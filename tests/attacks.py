@@ -582,6 +582,26 @@ ATTACKS = [attack for group in GROUPS.values() for attack in group]
 # Attack, answer, and the test that makes it.
 BY_TEST = [
     (
+        "TLS renegotiation, begun by the client",
+        "refused; the connection ends",
+        "test_tls.py::test_renegotiation_is_refused",
+    ),
+    (
+        "Old versions of TLS, ciphers without forward secrecy",
+        "an alert; no session",
+        "test_tls.py::test_older_versions_are_refused",
+    ),
+    (
+        "Handshakes that never end, up to the limit of files",
+        "the oldest make room; everyone else is served",
+        "test_tls.py::test_handshakes_that_never_end_keep_nobody_out",
+    ),
+    (
+        "A request in clear to the port for TLS, and TLS to one in clear",
+        "400, closed",
+        "test_tls.py::test_a_request_in_clear_is_told_of_https",
+    ),
+    (
         "A web page whose own name leads to 127.0.0.1 (DNS rebinding)",
         "421 for each name of the public DNS, where anyone may do everything",
         "test_rights.py::test_an_open_service_is_for_this_machine",
