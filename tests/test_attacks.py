@@ -148,7 +148,7 @@ def test_the_page_is_the_table() -> None:
     assert page[page.index("\n## ") + 1 :] == attacks.page(), "run: python -m tests.attacks"
     for _, _, test in BY_TEST:
         file, _, function = test.partition("::")
-        assert f"\ndef {function}(" in (ROOT / "tests" / file).read_text(), test
+        assert f"def {function}(" in (ROOT / "tests" / file).read_text(), test
 
 
 def test_each_attack_has_a_name_of_its_own() -> None:
