@@ -52,6 +52,7 @@ def test_entries_come_in_an_array_or_a_line_each() -> None:
         (entry(name="a b"), "name"),
         (entry(name="a\n"), "name"),
         (entry(name=""), "name"),
+        (entry(name="token"), "token is no key's name"),
         (entry(scopes=[]), "scopes"),
         (entry(scopes="read"), "scopes"),
         (entry(scopes=["self"]), "read, write, admin"),

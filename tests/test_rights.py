@@ -278,7 +278,7 @@ def test_the_audit_log_tells_who_it_was(serve: Serve, issuer: Issuer, tmp_path: 
     assert service.put("Zoe", "1990-04-23").status == 401
     assert service.put("Bob", "1990-04-23", {"Authorization": f"Bearer {token}"}).status == 403
     lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
-    assert [line["caller"] for line in lines] == ["ci", "ci", "subject-7", "subject-7"]
+    assert [line["caller"] for line in lines] == ["ci", "ci", "token:subject-7", "token:subject-7"]
     assert {(line["address"], line["username"]) for line in lines} == {("198.51.100.9", "zoe")}
 
 

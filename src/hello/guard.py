@@ -129,9 +129,15 @@ def is_local(host: bytes) -> bool:
     if text.startswith("["):
         return _HOST_IN_BRACKETS.fullmatch(text) is not None
     name = text.partition(":")[0].rstrip(".")
-    with suppress(ValueError):
-        return bool(ip_address(name))
-    return "." not in name or name.endswith(LOCAL_NAMES)
+    return "." not in name or name.endswith(LOCAL_NAMES) or _is_address(name)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _rate(text: str | None) -> Rate | None:

@@ -14,12 +14,13 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from hello.rights import KEY_SCOPES, Caller
+from hello.rights import ANONYMOUS, KEY_SCOPES, TOKEN, Caller
 
 logger = logging.getLogger("hello.keys")
 
 PREFIX = "hello_"  # so that scanners for secrets find one that got away
 SECRET_BYTES = 32
+RESERVED = (ANONYMOUS, TOKEN)
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 T = TypeVar("T")
@@ -43,6 +44,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     expires: datetime | None = None
 
     def __post_init__(self) -> None:
+        if self.name in RESERVED:
+            raise ValueError(f"{self.name} is no key's name: it stands for callers without one")
         for scope in self.scopes:
             if scope not in KEY_SCOPES:
                 raise ValueError(f"a key's scopes are among {', '.join(KEY_SCOPES)}")
@@ -56,8 +59,11 @@ def new_key(name: str, scopes: Iterable[str], expires: datetime | None = None) -
     Raises:
         KeysError: a name that can't be.
     """
-    if not re.fullmatch(NAME, name):
-        raise KeysError("A key's name is 1 to 64 letters, digits or ._- and begins with a letter or digit.")
+    if not re.fullmatch(NAME, name) or name in RESERVED:
+        raise KeysError(
+            "A key's name is 1 to 64 letters, digits or ._- and begins with a letter or digit;"
+            f" {' and '.join(RESERVED)} stand for callers without one."
+        )
     secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     entry = Entry(name, tuple(scopes), hashlib.sha256(secret.encode()).hexdigest(), expires)
     return secret, entry

@@ -6,6 +6,8 @@ from typing import Literal
 
 PERSON = "/hello/{username}"  # the route, as metrics and logs name it too
 
+ANONYMOUS, TOKEN = "anonymous", "token"  # names that no key can have
+
 Scope = Literal["read", "write", "self", "admin"]
 MetricsScope = Literal["open", "read", "admin"]
 
@@ -18,10 +20,10 @@ class Caller:
     """Whoever a request comes from.
 
     Attributes:
-        name: of the key, or "token": what metrics and the log of requests call the caller.
+        name: of the key, or TOKEN: what metrics and the log of requests call the caller.
         scopes: what it may; `admin` includes `read` and `write`.
         own: the key of the caller's own username, which the scope `self` is about.
-        subject: as the audit log calls it: the name of the key, or the token's `sub`.
+        subject: as the audit log calls it: the name of the key, or TOKEN, a colon and the token's `sub`.
     """
 
     name: str
@@ -62,7 +64,7 @@ class IssuerUnavailableError(Exception):
     """A token can't be judged, since its issuer's keys can't be had."""
 
 
-ANYONE = Caller.of("anonymous", ["admin"])
+ANYONE = Caller.of(ANONYMOUS, ["admin"])
 
 
 class Admission:
