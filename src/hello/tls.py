@@ -200,7 +200,7 @@ def _private_key(file: Path) -> PrivateKeyTypes:
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise UsageError(
-            f"{_named(file, '--tls-key')} holds no private key in PEM form (-----BEGIN PRIVATE KEY-----)."
+            f"{_named(file, '--tls-key')} holds no private key in PEM form (BEGIN PRIVATE KEY)."
         ) from error
 
 
