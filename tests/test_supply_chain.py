@@ -31,7 +31,7 @@ PINNED = [
 LICENSES = {"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT", "MIT-0", "PSF-2.0"}
 NAMED = {"Apache 2.0", "MIT License"}
 # zoneinfo of the standard library reads tzdata. The others are locked for what comes next.
-NOT_IMPORTED = {"tzdata", "cryptography"}
+NOT_IMPORTED = {"tzdata"}
 
 
 def names(requirements: list[str]) -> set[str]:

@@ -199,9 +199,7 @@ def _private_key(file: Path) -> PrivateKeyTypes:
             f" Decrypt it: (umask 077; openssl pkey -in {file} -out FILE)."
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise UsageError(
-            f"{_named(file, '--tls-key')} holds no private key in PEM form (BEGIN PRIVATE KEY)."
-        ) from error
+        raise UsageError(f"{_named(file, '--tls-key')} holds no private key in PEM form.") from error
 
 
 def _check_owner_and_mode(file: Path) -> None:
