@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from hello.keys import Keys
 from hello.problems import UnauthorizedError
-from hello.rights import TOKEN, Caller, InvalidTokenError, Needs, Token
+from hello.rights import Caller, InvalidTokenError, Needs
 
 if TYPE_CHECKING:
     from hello.oidc import Issuer  # with libraries that only a service with an issuer loads
@@ -32,7 +32,7 @@ class Rights:
         if self._keys and (caller := self._keys.find(credentials)):
             return caller
         if self._issuer and (token := self._issuer.known(credentials)):
-            return _caller(token)
+            return token.caller
         return None
 
     async def caller(self, authorization: bytes) -> Caller:
@@ -47,7 +47,7 @@ class Rights:
         if self._issuer is None:
             raise UnauthorizedError("This key is not known.")
         try:
-            return _caller(await self._issuer.verify(authorization[7:].strip()))
+            return (await self._issuer.verify(authorization[7:].strip())).caller
         except InvalidTokenError:
             raise UnauthorizedError("This is no key, and no valid token.") from None
 
@@ -65,8 +65,3 @@ class Rights:
         """Stop fetching."""
         if self._issuer:
             await self._issuer.close()
-
-
-def _caller(token: Token) -> Caller:
-    # No key's name has a colon: a subject can't pass for one in the audit log, or empty its bucket.
-    return Caller.of(TOKEN, token.scopes, token.own, f"{TOKEN}:{token.subject}")
