@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from hello.oidc import Issuer  # with libraries that only a service with an issuer loads
 
 BEARER = b"bearer "
+USUAL = b"Bearer "
 
 
 class Rights:
@@ -26,7 +27,7 @@ class Rights:
 
     def known(self, authorization: bytes) -> Caller | None:
         """Return the caller where that takes no waiting: one with a key, or with a token seen before."""
-        if authorization[:7].lower() != BEARER:
+        if not authorization.startswith(USUAL) and authorization[:7].lower() != BEARER:
             return None
         credentials = authorization[7:].strip()
         if self._keys and (caller := self._keys.find(credentials)):

@@ -80,6 +80,7 @@ class Tally:
 
     counter: Counter
     histogram: BulkHistogram
+    caller: Counter | None = None  # counts as well, where there is one
     seconds: list[float] = field(default_factory=list)
 
     def observe(self, seconds: float) -> None:
@@ -91,6 +92,8 @@ class Tally:
     def fold(self) -> None:
         """Move what was observed into the metrics."""
         self.counter.inc(len(self.seconds))
+        if self.caller is not None:
+            self.caller.inc(len(self.seconds))
         self.histogram.observe_many(self.seconds)
         self.seconds.clear()
 
@@ -181,22 +184,19 @@ class Metrics:
             ProcessCollector(registry=registry)
             PlatformCollector(registry=registry)
             GCCollector(registry=registry)
-        self._request_tallies: dict[tuple[str, str, int], Tally] = {}
+        self._request_tallies: dict[tuple[str, str, int, str], Tally] = {}
         self._operation_tallies: dict[tuple[str, str], Tally] = {}
-        self._calls: dict[str, int] = {}  # waiting to be folded into the counter
 
-    def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count a request that was answered."""
-        tally = self._request_tallies.get((route, method, status))
+    def request(self, route: str, method: str, status: int, seconds: float, caller: str = "") -> None:
+        """Count a request that was answered, and whose key it came with."""
+        tally = self._request_tallies.get((route, method, status, caller))
         if tally is None:
-            tally = self._request_tallies[route, method, status] = Tally(
-                self._requests.labels(route, method, str(status)), self._durations.labels(route, method)
+            tally = self._request_tallies[route, method, status, caller] = Tally(
+                self._requests.labels(route, method, str(status)),
+                self._durations.labels(route, method),
+                self._callers.labels(caller) if caller else None,
             )
         tally.observe(seconds)
-
-    def called(self, caller: str) -> None:
-        """Count a request under the name of its key."""
-        self._calls[caller] = self._calls.get(caller, 0) + 1
 
     def operation(self, name: str, outcome: Literal["ok", "error"], seconds: float) -> None:
         """Count an operation of the store."""
@@ -211,9 +211,6 @@ class Metrics:
         """Bring the metrics up to date; called before a scrape, and each second where others scrape."""
         for tally in (*self._request_tallies.values(), *self._operation_tallies.values()):
             tally.fold()
-        for caller, count in self._calls.items():
-            self._callers.labels(caller).inc(count)
-        self._calls.clear()
         self._in_flight.set(self.in_flight)
 
     def render(self) -> bytes:

@@ -39,9 +39,7 @@ class Outcomes:
 
         Where it was refused for want of rights or for its rate, the log tells the address too.
         """
-        self._metrics.request(route, method, status, seconds)
-        if caller:
-            self._metrics.called(caller)
+        self._metrics.request(route, method, status, seconds, caller)
         if status < 400 and seconds < SLOW_SECONDS and not self.log_all:
             return
         level = logging.ERROR if status >= 500 else logging.WARNING if status >= 400 else logging.INFO
