@@ -587,6 +587,16 @@ BY_TEST = [
         "test_tls.py::test_renegotiation_is_refused",
     ),
     (
+        "Key updates of TLS 1.3 without end, from a client that reads nothing of the answers",
+        "nothing more is read; the connection ends with the request timeout",
+        "test_tls.py::test_nothing_is_read_while_answers_wait_to_be_sent",
+    ),
+    (
+        "Made-up tokens that have a slow issuer asked, by the hundred",
+        "503 for those beyond 64 at once; who has a key is served",
+        "test_rights.py::test_tokens_that_wait_for_a_slow_issuer_lock_no_key_out",
+    ),
+    (
         "Old versions of TLS, ciphers without forward secrecy",
         "an alert; no session",
         "test_tls.py::test_older_versions_are_refused",

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -97,6 +99,21 @@ def test_a_file_is_followed(tmp_path: Path) -> None:
     assert keys.find(old.encode()) is None
 
 
+def test_a_file_that_is_put_back_counts_as_it_is(tmp_path: Path) -> None:
+    """A key that was taken in at its first use goes when the file from before is moved back."""
+    path, kept = tmp_path / "keys", tmp_path / "kept"
+    path.write_bytes(encode(new_key("old", ["read"])[1]))
+    keys = Keys(None, path)
+    leaked, entry_ = new_key("leaked", ["admin"])
+    path.rename(kept)
+    path.write_bytes(encode(entry_))
+    assert keys.find(leaked.encode())
+    kept.replace(path)
+    keys.refresh()
+    keys.refresh()
+    assert keys.find(leaked.encode()) is None
+
+
 @pytest.mark.parametrize("how", ["replaced", "written over", "by a link"])
 def test_no_key_is_refused_while_its_file_changes(tmp_path: Path, how: str) -> None:
     """Looked at after each byte that is written, keys that are in the old and the new file are good."""
@@ -177,7 +194,30 @@ def test_adding_to_a_file_keeps_what_is_there(tmp_path: Path) -> None:
     assert path.read_text() == "nonsense"
     with pytest.raises(KeysError, match="can't be written"):
         add(Path("/proc/keys-of-hello"), new_key("y", ["read"])[1])
-    assert {file.name for file in tmp_path.iterdir()} == {"keys", "other"}
+    assert {file.name for file in tmp_path.iterdir() if not file.name.endswith(".lock")} == {"keys", "other"}
+
+
+def test_many_may_add_at_once_and_a_link_stays_one(tmp_path: Path) -> None:
+    """No entry is lost, and what the link leads to is what changes."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "keys").touch()
+    link = tmp_path / "keys"
+    link.symlink_to("real/keys")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: add(link, new_key(f"key-{number}", ["read"])[1]), range(40)))
+    assert {e.name for e in read(tmp_path / "real" / "keys")} == {f"key-{number}" for number in range(40)}
+    assert link.is_symlink()
+
+
+def test_the_owner_of_the_file_stays(tmp_path: Path) -> None:
+    """Root adds a key, and the service's user can still read the file."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    path = tmp_path / "keys"
+    path.touch()
+    os.chown(path, 65534, 65534)
+    add(path, new_key("a", ["read"])[1])
+    assert (path.stat().st_uid, path.stat().st_gid) == (65534, 65534)
 
 
 def test_the_time_of_a_wrong_key_tells_nothing() -> None:

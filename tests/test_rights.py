@@ -12,7 +12,7 @@ import pytest
 from hello.keys import encode, new_key
 from tests.conftest import Serve
 from tests.issuer import Issuer
-from tests.support import Answer, Service, hello, refused, until
+from tests.support import Answer, Service, connect, hello, refused, until
 from tests.test_fast_path import exchange, get, operations, put
 
 BODY = b'{"dateOfBirth":"1990-04-23"}'
@@ -398,6 +398,26 @@ def test_an_issuer_that_is_down_makes_503(serve: Serve) -> None:
     issuer.stop()
 
 
+def test_tokens_that_wait_for_a_slow_issuer_lock_no_key_out(serve: Serve, issuer: Issuer) -> None:
+    """However many made-up tokens have the issuer asked, who has a key is served at once."""
+    secret, entry = new_key("a", ["read"])
+    service = serve(
+        *("--oidc-issuer", issuer.url, "--oidc-audience", issuer.audience, "--max-in-flight", "20"),
+        *("--failure-rate", "100000/s"),
+        environment={"HELLO_KEYS": encode(entry).decode()},
+    )
+    issuer.fail("slow")
+    head = b"GET /birthdays HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n\r\n"
+    connections = [connect(service) for _ in range(100)]
+    for number, connection in enumerate(connections):
+        connection.sendall(head % issuer.token(header={"kid": f"made-up-{number}"}).encode())
+    for _ in range(20):
+        assert service.get("/birthdays", {"Authorization": f"Bearer {secret}"}).status == 200
+    issuer.fail(None)
+    for connection in connections:
+        connection.close()
+
+
 def test_keys_change_without_a_restart(serve: Serve, tmp_path: Path) -> None:
     """A new key counts at once, and an old one until it is taken away; no valid request is refused."""
     old, old_entry = new_key("old", ["read"])
@@ -440,8 +460,9 @@ def test_key_commands(tmp_path: Path) -> None:
     assert listed.stdout.decode().split() == ["ci", "read,write", "-", json.loads(entry)["sha256"][:12]]
     checked = hello("key", "check", folder=tmp_path, stdin=f"{secret}\n".encode(), environment=environment)
     assert (checked.returncode, checked.stdout) == (0, b"ci  read,write\n")
-    wrong = hello("key", "check", folder=tmp_path, stdin=b"hello_x\n", environment=environment)
-    assert (wrong.returncode, wrong.stdout) == (1, b"")
+    for guess in (b"hello_x\n", b"\xff\xfe\n", b""):
+        wrong = hello("key", "check", folder=tmp_path, stdin=guess, environment=environment)
+        assert (wrong.returncode, wrong.stdout) == (1, b"")
 
 
 def test_keys_are_saved_to_a_file(tmp_path: Path) -> None:

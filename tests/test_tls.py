@@ -13,10 +13,12 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from hello.encrypted import Encrypted
 from hello.settings import Settings
 from hello.tls import Credentials, credentials
 from hello.usage import UsageError
@@ -784,3 +786,33 @@ def test_put_and_get_over_tls(shared: Service) -> None:
     assert answer.status == 204
     assert shared.get("/hello/Eve").json()["message"].startswith("Hello, Eve!")
     assert shared.get("/birthdays?days=366").status == 200
+
+
+class _Socket:
+    """What a connection asks of the socket's transport; tells whether it is read from."""
+
+    def __init__(self) -> None:
+        self.reading = True
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+
+def test_nothing_is_read_while_answers_wait_to_be_sent() -> None:
+    """A client that asks for key updates (RFC 8446, 4.6.3) and reads nothing fills no memory."""
+    loop: Any = SimpleNamespace(call_soon=lambda *_: None)
+    connection = Encrypted(cast("Any", None), cast("Any", None), {}, loop)
+    socket_ = connection._socket = cast("Any", _Socket())
+    connection.pause_writing()
+    assert not socket_.reading
+    connection.resume_reading()  # the HTTP protocol would read on
+    assert not socket_.reading
+    connection.resume_writing()
+    assert socket_.reading
+    connection.pause_reading()
+    connection.pause_writing()
+    connection.resume_writing()
+    assert not socket_.reading, "the HTTP protocol has it paused"

@@ -24,6 +24,7 @@ class Addresses:
 
     def __init__(self, trusted: Sequence[Network]) -> None:
         self._trusted = trusted
+        self.any = bool(trusted)
         self.trusts = lru_cache(1024)(self._trusts)
 
     def client(self, peer: str, headers: Fields) -> str:

@@ -18,7 +18,7 @@ from hello import problems
 from hello.audit import AuditLog
 from hello.fast_path import FastPath
 from hello.guard import Guard, guard_of
-from hello.headers import check_content_type
+from hello.headers import STRICT_TRANSPORT_SECURITY, check_content_type
 from hello.observability import Metrics, ObservedStore
 from hello.outcomes import Outcomes, make_id
 from hello.query import Today
@@ -30,7 +30,6 @@ from hello.timeouts import SharedTimeout
 
 CLIENT_GONE = 499  # in logs and metrics only, as nginx has it: no answer was sent
 BODY_BYTES = 4096
-STRICT_TRANSPORT_SECURITY = (b"strict-transport-security", b"max-age=31536000")  # RFC 6797; a year
 LINGER_BYTES = 1 << 20  # a longer body than this is not read to its end to keep the connection
 ALWAYS_ANSWERED = frozenset({"/hc", "/version", "/metrics"})  # a busy process is alive, and worth a look
 METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE", "POST", "PATCH", "OPTIONS"})
@@ -57,7 +56,7 @@ class Application:
         self._audit = audit
         self._max_in_flight = settings.max_in_flight
         self._body_limit = SharedTimeout(settings.request_timeout)
-        self._reading = 0  # requests in flight whose body is still being waited for
+        self._waiting = 0  # requests in flight that wait for their body, or for an issuer of tokens
         self._outcomes = Outcomes(metrics, log_all=settings.access_log == "all")
         today = Today(settings.timezone, clock)
         observed = ObservedStore(store, metrics)
@@ -100,7 +99,7 @@ class Application:
         metrics = self.metrics
         metrics.in_flight += 1
         try:
-            await self._guard.admit(scope, route, admission)
+            await self._let_in(scope, route, admission)
             if to_person and scope["method"] == "PUT":
                 receive = await self._read_body(scope, receive)
             if route not in ALWAYS_ANSWERED:
@@ -138,8 +137,16 @@ class Application:
         self._outcomes.ended(request_id, "unknown", "other", kind.status, 0.0)
         return request_id
 
+    async def _let_in(self, scope: Scope, route: str, admission: Admission) -> None:
+        """Have the guard look at a request, which is no work: it may wait for an issuer of tokens."""
+        self._waiting += 1
+        try:
+            await self._guard.admit(scope, route, admission)
+        finally:
+            self._waiting -= 1
+
     def _admit(self) -> None:
-        if self.metrics.in_flight - self._reading > self._max_in_flight:
+        if self.metrics.in_flight - self._waiting > self._max_in_flight:
             raise problems.OverloadedError
 
     async def _read_body(self, scope: Scope, receive: Receive) -> Receive:
@@ -149,7 +156,7 @@ class Application:
         if int(declared) > BODY_BYTES:
             raise problems.BodyTooLargeError
         body = b""
-        self._reading += 1
+        self._waiting += 1
         try:
             with self._body_limit:
                 more = True
@@ -164,7 +171,7 @@ class Application:
         except TimeoutError:
             raise problems.SlowBodyError from None
         finally:
-            self._reading -= 1
+            self._waiting -= 1
 
         async def replay() -> Message:
             return {"type": "http.request", "body": body, "more_body": False}

@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING
 
 from hello.keys import Keys
 from hello.problems import UnauthorizedError
-from hello.rights import Caller, InvalidTokenError, Needs
+from hello.rights import Caller, InvalidTokenError, IssuerUnavailableError, Needs
 
 if TYPE_CHECKING:
     from hello.oidc import Issuer  # with libraries that only a service with an issuer loads
 
 BEARER = b"bearer "
 USUAL = b"Bearer "
+WAITING = 64  # tokens that may wait for the issuer at once: anyone can make up what has to be asked for
 
 
 class Rights:
@@ -19,6 +20,7 @@ class Rights:
     def __init__(self, keys: Keys | None, issuer: "Issuer | None", needs: Needs) -> None:
         self._keys = keys
         self._issuer = issuer
+        self._waiting = 0  # tokens that are being checked, which takes waiting where the issuer is asked
         self.table = needs.table
 
     def with_key(self, secret: bytes) -> Caller | None:
@@ -47,10 +49,15 @@ class Rights:
             raise UnauthorizedError("The header Authorization is not of the form `Bearer …`.")
         if self._issuer is None:
             raise UnauthorizedError("This key is not known.")
+        if self._waiting >= WAITING:
+            raise IssuerUnavailableError("Too many tokens wait for the issuer's keys.")
+        self._waiting += 1
         try:
             return (await self._issuer.verify(authorization[7:].strip())).caller
         except InvalidTokenError:
             raise UnauthorizedError("This is no key, and no valid token.") from None
+        finally:
+            self._waiting -= 1
 
     async def start(self) -> None:
         """Begin to fetch the issuer's keys."""

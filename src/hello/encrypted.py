@@ -37,7 +37,8 @@ class Encrypted(asyncio.Protocol, asyncio.Transport):
         self._loop = _loop or asyncio.get_running_loop()
         self._tls: ssl.SSLObject | None = None
         self._protocol: Protocol | None = None  # once the handshake is done
-        self._paused = False
+        self._paused = False  # by the HTTP protocol
+        self._full = False  # the socket's buffer is: to read on could make more to write (a key update does)
 
     # What the sweeper and the count of connections ask of a handshake
 
@@ -73,10 +74,15 @@ class Encrypted(asyncio.Protocol, asyncio.Transport):
         self._read()
 
     def pause_writing(self) -> None:
+        self._full = True
+        self._socket.pause_reading()
         if self._protocol is not None:
             self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
+        self._full = False
+        if not self._paused:
+            self._socket.resume_reading()
         if self._protocol is not None:
             self._protocol.resume_writing()
 
@@ -108,7 +114,8 @@ class Encrypted(asyncio.Protocol, asyncio.Transport):
 
     def resume_reading(self) -> None:
         self._paused = False
-        self._socket.resume_reading()
+        if not self._full:
+            self._socket.resume_reading()
         self._loop.call_soon(self._read)  # what was decrypted, or could be, before the pause
 
     def get_write_buffer_size(self) -> int:

@@ -11,13 +11,13 @@ import asyncio
 import time
 from collections.abc import Coroutine, Sequence
 from datetime import date
-from typing import Protocol
+from typing import Literal, Protocol
 
 from hello import birthday
 from hello.audit import AuditLog, Change, Outcome
 from hello.birthday import USERNAME_LENGTH
 from hello.guard import Guard, is_local
-from hello.headers import lines
+from hello.headers import STRICT_TRANSPORT_SECURITY, lines
 from hello.limits import fields as limit_fields
 from hello.observability import Metrics
 from hello.outcomes import Outcomes, make_id
@@ -59,6 +59,7 @@ class Connection(Protocol):
     """What the fast path needs of a connection."""
 
     client: tuple[str, int] | None
+    scheme: Literal["http", "https"] | None
     headers: list[tuple[bytes, bytes]]  # of the request at hand
 
     def spawn(self, work: Coroutine[None, None, None]) -> None:
@@ -190,11 +191,13 @@ class FastPath:
                 return None
             request = FastRequest(connection, key, caller, Entry(key, username, born))
             batch, work = self._puts, self._register
-        if self._limits.any or (self._audit and request.entry):
+        if self._limits.any or self._addresses.any or (self._audit and request.entry):
             peer = connection.client[0] if connection.client else ""
             request.address = self._addresses.client(peer, connection.headers)
             if not self._within_limits(request):
                 return None
+            if connection.scheme == "http" and self._addresses.over_tls(peer, connection.headers):
+                request.fields += lines([STRICT_TRANSPORT_SECURITY])
         if not batch:
             connection.spawn(work())  # runs once all connections have been read from
         batch.append(request)
@@ -202,11 +205,13 @@ class FastPath:
         return request
 
     def _within_limits(self, request: FastRequest) -> bool:
+        if self._limits.over(request.caller):
+            return False  # before a token of the address is taken
         try:
             taken = self._limits.take_of_address(request.address)
             taken += self._limits.take_of_caller(request.caller)
         except TooManyRequestsError:
-            return False  # which took no token: the usual path asks again, and says so
+            return False  # the usual path asks again, and says so
         request.fields = lines(limit_fields(taken))
         return True
 

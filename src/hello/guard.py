@@ -16,7 +16,7 @@ from hello.limits import Limits, fields
 from hello.problems import ForbiddenError, MisdirectedError, UnauthorizedError
 from hello.query import parameters
 from hello.rates import Rate
-from hello.rights import PERSON, Admission, Caller, Needs, permits
+from hello.rights import PERSON, Admission, Caller, Needs
 from hello.settings import Settings
 
 FEED = "/birthdays.ics"
@@ -56,9 +56,8 @@ class Guard:
         if self.rights is None or needed is None:
             return
         admission.caller = caller = await self._caller(self.rights, scope, route, admission.address)
-        key = _person(scope) if route == PERSON else None
-        if not permits(caller, needed, key):
-            raise ForbiddenError(needed, own_only=key is not None and "self" in caller.scopes)
+        if needed not in caller.scopes and not (route == PERSON and _is_own(caller, scope)):
+            raise ForbiddenError(needed, own_only=route == PERSON and "self" in caller.scopes)
         admission.fields = fields(taken + self.limits.take_of_caller(caller))
 
     async def start(self) -> None:
@@ -144,8 +143,10 @@ def _rate(text: str | None) -> Rate | None:
     return Rate.parse(text) if text else None
 
 
-def _person(scope: Scope) -> str | None:
-    """Return the key of the username in the path; None where it is none, which the route will say."""
+def _is_own(caller: Caller, scope: Scope) -> bool:
+    """Return whether the caller may do everything to the person in the path, for it is the caller."""
+    if "self" not in caller.scopes or caller.own is None:
+        return False
     with suppress(InvalidUsernameError):
-        return username_key(scope["path"][len("/hello/") :])
-    return None
+        return username_key(scope["path"][len("/hello/") :]) == caller.own
+    return False

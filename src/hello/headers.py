@@ -8,6 +8,8 @@ from starlette.types import Scope
 
 from hello.problems import UnsupportedMediaTypeError
 
+STRICT_TRANSPORT_SECURITY = (b"strict-transport-security", b"max-age=31536000")  # RFC 6797; a year
+
 
 def header(scope: Scope, name: bytes) -> bytes:
     values = [value for key, value in scope["headers"] if key == name]

@@ -95,8 +95,8 @@ def check(*, settings: KeySettings = KeySettings()) -> int:
     On a terminal it is asked for and not shown. The exit status is 1 if it is nobody's, or has expired.
     """
     _entries(settings)
-    secret = getpass.getpass("Secret: ") if sys.stdin.isatty() else sys.stdin.readline()
-    caller = keys.Keys(settings.keys, settings.keys_file).find(secret.strip().encode())
+    secret = getpass.getpass("Secret: ").encode() if sys.stdin.isatty() else sys.stdin.buffer.readline()
+    caller = keys.Keys(settings.keys, settings.keys_file).find(secret.strip())
     if caller is None:
         return complain("this is the secret of none of the keys, or of one that has expired.", 1)
     print(f"{caller.name}  {','.join(scope for scope in KEY_SCOPES if scope in caller.scopes)}")

@@ -1,13 +1,16 @@
 """API keys: made at random, kept as digests, and read anew while the service runs."""
 
+import fcntl
 import hashlib
 import logging
 import os
 import re
 import secrets
 import stat
+import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -24,7 +27,7 @@ RESERVED = (ANONYMOUS, TOKEN)
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 T = TypeVar("T")
-Signature = tuple[int, int, int, int]
+Signature = tuple[int, ...]
 
 
 class KeysError(Exception):
@@ -101,25 +104,48 @@ def read(path: Path) -> list[Entry]:
 
 
 def add(path: Path, entry: Entry) -> None:
-    """Put an entry into a file of JSON lines or an array, which is made where there is none.
+    """Put an entry into a file, which is made where there is none, and is one of JSON lines then.
 
-    The file is replaced by a whole new one, so that whoever reads it finds all entries or all and this.
+    The file is replaced by a whole new one of the same owner and mode, so that whoever reads it finds all
+    entries or all and this; others that add to it meanwhile wait. A link stays one.
 
     Raises:
         KeysError: what is there can't be read, or it can't be written.
     """
-    entries = [*(read(path) if path.exists() and path.stat().st_size else ()), entry]
-    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o600
-    new = path.with_name(f"{path.name}.new")
     try:
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(b"".join(encode(each) + b"\n" for each in entries))
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        new.replace(path)
+        target = path.resolve()
+        with _locked(target.with_name(f".{target.name}.lock")):
+            entries = [*(read(target) if target.exists() and target.stat().st_size else ()), entry]
+            _replace(target, b"".join(encode(each) + b"\n" for each in entries))
     except OSError as error:
         raise KeysError(f"{path} can't be written: {error.strerror}.") from None
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # the file stays: who waits for it holds it open
+
+
+def _replace(path: Path, content: bytes) -> None:
+    descriptor, new = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            with suppress(FileNotFoundError):
+                old = path.stat()
+                os.fchown(descriptor, old.st_uid, old.st_gid)
+                os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+            os.fsync(descriptor)
+        Path(new).replace(path)
+    except BaseException:
+        Path(new).unlink(missing_ok=True)
+        raise
 
 
 class Keys:
@@ -139,7 +165,7 @@ class Keys:
         self._refused: Signature | None = None
         if path is not None:
             self._callers |= _callers(read(path))
-            if self._taken and self._taken[3] & stat.S_IWOTH:
+            if self._taken and self._taken[-1] & stat.S_IWOTH:
                 logger.warning("%s can be written by everyone, who can so give themselves a key", path)
 
     def find(self, secret: bytes) -> Caller | None:
@@ -185,6 +211,7 @@ class Keys:
             self._callers |= _callers(read(self._path))
         except KeysError:
             return False  # `refresh` says so, unless it is only half written
+        self._taken = None  # what is in force is no file's: were the old one put back, that would be news
         return True
 
 
@@ -214,4 +241,4 @@ def _signature(path: Path) -> Signature | None:
         found = path.stat()
     except OSError:
         return None
-    return (found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode)
+    return (found.st_dev, found.st_ino, found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_mode)

@@ -67,6 +67,10 @@ class Limits:
         """Take a request of this caller; raise TooManyRequestsError."""
         return [self._callers.take(caller.subject)] if self._callers else []
 
+    def over(self, caller: Caller) -> bool:
+        """Return whether this caller's bucket is empty, without taking anything."""
+        return self._callers is not None and self._callers.empty(caller.subject)
+
     def failed(self, address: str) -> None:
         """Take down that credentials were wrong; raise TooManyRequestsError where that was too often."""
         if self._failures:

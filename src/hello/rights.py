@@ -107,8 +107,3 @@ class Needs:
             table["/metrics", "GET"] = self.metrics
         table |= {(route, "HEAD"): scope for (route, method), scope in table.items() if method == "GET"}
         object.__setattr__(self, "table", table)
-
-
-def permits(caller: Caller, needed: Scope, key: str | None) -> bool:
-    """Return whether the caller may do what takes a scope, to the person with this key if to one."""
-    return needed in caller.scopes or (key is not None and key == caller.own and "self" in caller.scopes)

@@ -24,6 +24,7 @@ from hello.app import Application, create_app
 from hello.audit import AuditLog
 from hello.encrypted import Encrypted
 from hello.guard import guard_of
+from hello.headers import STRICT_TRANSPORT_SECURITY
 from hello.listening import BACKLOG, url_of
 from hello.observability import Metrics
 from hello.protocol import Protocol, State
@@ -41,7 +42,7 @@ KEEP_ALIVE_SECONDS = 75  # longer than the 60 s of load balancers, so that they 
 SPARE_FILES = 64  # for the store, the logs and whatever else the process opens
 LAST_WORDS_SECONDS = 1.0
 EVERYWHERE = [("x-content-type-options", "nosniff")]  # header fields of every answer
-STRICT_TRANSPORT = ("strict-transport-security", "max-age=31536000")  # and of those under TLS
+UNDER_TLS = [*EVERYWHERE, (STRICT_TRANSPORT_SECURITY[0].decode(), STRICT_TRANSPORT_SECURITY[1].decode())]
 GC_THRESHOLD = 50_000  # a request leaves no cycles behind, so the collector need not look after each few
 
 
@@ -137,7 +138,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                headers=EVERYWHERE if secured_by is None else [*EVERYWHERE, STRICT_TRANSPORT],
+                headers=EVERYWHERE if secured_by is None else UNDER_TLS,
                 proxy_headers=False,
                 backlog=BACKLOG,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
