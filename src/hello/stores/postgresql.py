@@ -48,6 +48,15 @@ _BIRTHDAYS = """
 """
 _PING = "SELECT 1 FROM people LIMIT 1"
 
+# Connecting was not refused: the server was stopped meanwhile, and may be back. The last but one is the
+# driver's, that has lost track of a connection which broke while it was being made.
+_BROKEN_OFF = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InternalClientError,
+    ConnectionResetError,
+)
 # The server has refused the statement, or undone it: nothing was written, and another try may succeed.
 _UNDONE = (asyncpg.TransactionRollbackError, asyncpg.ReadOnlySQLTransactionError)
 # The connection is gone, and with it the news of what the statement did.
@@ -265,8 +274,7 @@ class PostgreSQLStore(Engine):
             async with asyncio.timeout(self._timeout):
                 try:
                     return await self._connect_checked()
-                except (asyncpg.PostgresConnectionError, ConnectionResetError):
-                    # Broken off, and not refused: the server may have been restarted just then.
+                except _BROKEN_OFF:
                     return await self._connect_checked()
         except NO_CONNECTION as error:
             raise translated(self._server, error) from None  # what it is made of may hold a password

@@ -7,7 +7,14 @@ from hello.stores.base import StoreError, StoreUnavailableError
 from hello.stores.connections import Connection
 
 # What can be wrong with a connection to be: the last two are of ports, names and files that can't be read.
-NO_CONNECTION = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, OverflowError)
+NO_CONNECTION = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    ValueError,
+    OverflowError,
+)
 # What another host of the URL may not suffer from.
 _PASSED_OVER = (
     OSError,
