@@ -25,17 +25,7 @@ class Authority:
         self.folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"hello test {name}")])
-        usage = x509.KeyUsage(
-            digital_signature=True,
-            content_commitment=False,
-            key_encipherment=False,
-            data_encipherment=False,
-            key_agreement=False,
-            key_cert_sign=True,
-            crl_sign=True,
-            encipher_only=False,
-            decipher_only=False,
-        )
+        usage = _usage(signs=True)
         certificate = (
             self._builder(self._name, self._key.public_key(), datetime.now(UTC) - DAY, timedelta(days=365))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -72,17 +62,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, next(iter(names), name))])
         starts = starts or datetime.now(UTC) - timedelta(hours=1)
-        usage = x509.KeyUsage(
-            digital_signature=True,
-            content_commitment=False,
-            key_encipherment=False,
-            data_encipherment=False,
-            key_agreement=False,
-            key_cert_sign=False,
-            crl_sign=False,
-            encipher_only=False,
-            decipher_only=False,
-        )
+        usage = _usage(signs=False)
         points = [x509.UniformResourceIdentifier("http://crl.invalid/hello.crl")]
         builder = (
             self._builder(subject, key.public_key(), starts, lasts)
@@ -141,3 +121,18 @@ class Pair:
     def options(self) -> tuple[str, ...]:
         """The flags that have the service use them."""
         return ("--tls-cert", str(self.cert), "--tls-key", str(self.key))
+
+
+def _usage(*, signs: bool) -> x509.KeyUsage:
+    """Return what a key is for: handshakes, and with `signs` other certificates."""
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        encipher_only=False,
+        decipher_only=False,
+    )

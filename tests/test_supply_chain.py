@@ -30,7 +30,7 @@ PINNED = [
 # Permissive, as hello's own is.
 LICENSES = {"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT", "MIT-0", "PSF-2.0"}
 NAMED = {"Apache 2.0", "MIT License"}
-# zoneinfo of the standard library reads tzdata. The others are locked for what comes next.
+# zoneinfo of the standard library reads tzdata.
 NOT_IMPORTED = {"tzdata"}
 
 

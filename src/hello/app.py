@@ -22,7 +22,7 @@ from hello.headers import STRICT_TRANSPORT_SECURITY, check_content_type
 from hello.observability import Metrics, ObservedStore
 from hello.outcomes import Outcomes, make_id
 from hello.query import Today
-from hello.rights import ANYONE, PERSON, Admission
+from hello.rights import PERSON, Admission
 from hello.routes import Routes
 from hello.settings import Settings
 from hello.stores import Store
@@ -127,7 +127,7 @@ class Application:
                 method,
                 exchange.status,
                 seconds,
-                "" if admission.caller is ANYONE else admission.caller.name,
+                admission.caller.name,
                 admission.address,
             )
 

@@ -1,10 +1,11 @@
 """Rights: whose key or token a request brings."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from hello.keys import Keys
 from hello.problems import UnauthorizedError
-from hello.rights import Caller, InvalidTokenError, IssuerUnavailableError, Needs
+from hello.rights import Caller, InvalidTokenError, IssuerUnavailableError, Scope
 
 if TYPE_CHECKING:
     from hello.oidc import Issuer  # with libraries that only a service with an issuer loads
@@ -17,11 +18,13 @@ WAITING = 64  # tokens that may wait for the issuer at once: anyone can make up 
 class Rights:
     """Tells callers by their credentials; `table` says what their requests take."""
 
-    def __init__(self, keys: Keys | None, issuer: "Issuer | None", needs: Needs) -> None:
+    def __init__(
+        self, keys: Keys | None, issuer: "Issuer | None", table: Mapping[tuple[str, str], Scope]
+    ) -> None:
         self._keys = keys
         self._issuer = issuer
         self._waiting = 0  # tokens that are being checked, which takes waiting where the issuer is asked
-        self.table = needs.table
+        self.table = table
 
     def with_key(self, secret: bytes) -> Caller | None:
         """Return the caller whose API key this is."""

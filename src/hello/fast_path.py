@@ -274,6 +274,6 @@ class FastPath:
         request.connection.answer(request, status, fields, body)
         self._metrics.in_flight -= 1
         method = "PUT" if request.entry else "GET"
-        caller = "" if request.caller is ANYONE else request.caller.name
+        caller = request.caller.name
         seconds = time.perf_counter() - request.start
         self._outcomes.ended(request_id, PERSON, method, status, seconds, caller, request.address)

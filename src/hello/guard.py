@@ -16,7 +16,7 @@ from hello.limits import Limits, fields
 from hello.problems import ForbiddenError, MisdirectedError, UnauthorizedError
 from hello.query import parameters
 from hello.rates import Rate
-from hello.rights import PERSON, Admission, Caller, Needs
+from hello.rights import PERSON, Admission, Caller, needs
 from hello.settings import Settings
 
 FEED = "/birthdays.ics"
@@ -107,7 +107,7 @@ def guard_of(settings: Settings) -> Guard:
         from hello.oidc import Issuer  # with libraries that take a third of a second to load
 
         issuer = Issuer(settings.oidc_issuer, settings.oidc_audience)
-    rights = Rights(keys, issuer, Needs(settings.metrics)) if keys or issuer else None
+    rights = Rights(keys, issuer, needs(settings.metrics)) if keys or issuer else None
     limits = Limits(
         caller=_rate(settings.key_rate),
         address=_rate(settings.address_rate),

@@ -17,6 +17,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
+from hello.file_state import FileState, file_state
 from hello.rights import ANONYMOUS, KEY_SCOPES, TOKEN, Caller
 
 logger = logging.getLogger("hello.keys")
@@ -27,7 +28,6 @@ RESERVED = (ANONYMOUS, TOKEN)
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 T = TypeVar("T")
-Signature = tuple[int, ...]
 
 
 class KeysError(Exception):
@@ -160,12 +160,12 @@ class Keys:
         self._path = path
         self._fixed = _callers(parse(text.encode(), "HELLO_KEYS")) if text else {}
         self._callers = dict(self._fixed)
-        self._taken = self._seen = _signature(path) if path else None
-        self._added: Signature | None = None
-        self._refused: Signature | None = None
+        self._taken = self._seen = file_state(path) if path else None
+        self._added: FileState | None = None
+        self._refused: FileState | None = None
         if path is not None:
             self._callers |= _callers(read(path))
-            if self._taken and self._taken[-1] & stat.S_IWOTH:
+            if path.stat().st_mode & stat.S_IWOTH:
                 logger.warning("%s can be written by everyone, who can so give themselves a key", path)
 
     def find(self, secret: bytes) -> Caller | None:
@@ -187,7 +187,7 @@ class Keys:
         """Take over what the file holds, once it has rested; called each second."""
         if self._path is None:
             return
-        signature, rested = _signature(self._path), self._seen
+        signature, rested = file_state(self._path), self._seen
         self._seen = signature
         if signature != rested or signature in (self._taken, self._refused):
             return
@@ -203,7 +203,7 @@ class Keys:
 
     def _add(self) -> bool:
         """Take over what the file holds now, and keep what it held; return whether there is news."""
-        signature = None if self._path is None else _signature(self._path)
+        signature = None if self._path is None else file_state(self._path)
         if self._path is None or signature in (self._taken, self._added):
             return False
         self._added = signature
@@ -233,12 +233,3 @@ def _callers(entries: Iterable[Entry]) -> dict[bytes, tuple[float | None, Caller
         )
         for entry in entries
     }
-
-
-def _signature(path: Path) -> Signature | None:
-    """Return what changes with the file; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return (found.st_dev, found.st_ino, found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_mode)

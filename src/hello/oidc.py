@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from joserfc import jws
@@ -16,11 +16,11 @@ from hello.birthday import InvalidUsernameError, username_key
 from hello.issuer_keys import IssuerKeys
 from hello.issuer_url import check_issuer
 from hello.jwks import ALGORITHMS, Identity, Key
-from hello.rights import InvalidTokenError, IssuerUnavailableError, Token
+from hello.rights import InvalidTokenError, IssuerUnavailableError, Scope, Token
 
 __all__ = ["InvalidTokenError", "Issuer", "IssuerUnavailableError", "Token", "check_issuer"]
 
-SCOPES = frozenset({"read", "write", "self", "admin"})
+SCOPES = frozenset(get_args(Scope))
 MAX_BYTES = 8192  # of a token
 EARLY_SECONDS = 5.0  # that this machine's clock may be behind the issuer's; there is no such for `exp`
 REMEMBERED = 10_000  # verified tokens

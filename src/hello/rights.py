@@ -20,7 +20,7 @@ class Caller:
     """Whoever a request comes from.
 
     Attributes:
-        name: of the key, or TOKEN: what metrics and the log of requests call the caller.
+        name: of the key, or TOKEN: what metrics and the log of requests call the caller; none for ANYONE.
         scopes: what it may; `admin` includes `read` and `write`.
         own: the key of the caller's own username, which the scope `self` is about.
         subject: as the audit log calls it: the name of the key, or TOKEN, a colon and the token's `sub`.
@@ -71,7 +71,7 @@ class IssuerUnavailableError(Exception):
     """A token can't be judged, since its issuer's keys can't be had."""
 
 
-ANYONE = Caller.of(ANONYMOUS, ["admin"])
+ANYONE = Caller.of("", ["admin"], subject=ANONYMOUS)
 
 
 class Admission:
@@ -87,23 +87,16 @@ class Admission:
         self.over_tls = False  # up to a trusted proxy
 
 
-@dataclass(frozen=True)
-class Needs:
-    """What requests take: a scope by route and method; what is not in the table is open to all."""
-
-    metrics: MetricsScope = "read"
-    table: dict[tuple[str, str], Scope] = field(init=False)
-
-    def __post_init__(self) -> None:
-        table: dict[tuple[str, str], Scope] = {
-            (PERSON, "GET"): "read",
-            (PERSON, "PUT"): "write",
-            (PERSON, "DELETE"): "write",
-            ("/hello", "GET"): "admin",
-            ("/birthdays", "GET"): "read",
-            ("/birthdays.ics", "GET"): "read",
-        }
-        if self.metrics != "open":
-            table["/metrics", "GET"] = self.metrics
-        table |= {(route, "HEAD"): scope for (route, method), scope in table.items() if method == "GET"}
-        object.__setattr__(self, "table", table)
+def needs(metrics: MetricsScope) -> dict[tuple[str, str], Scope]:
+    """Return the scope that requests take, by route and method; what is not there is open to all."""
+    table: dict[tuple[str, str], Scope] = {
+        (PERSON, "GET"): "read",
+        (PERSON, "PUT"): "write",
+        (PERSON, "DELETE"): "write",
+        ("/hello", "GET"): "admin",
+        ("/birthdays", "GET"): "read",
+        ("/birthdays.ics", "GET"): "read",
+    }
+    if metrics != "open":
+        table["/metrics", "GET"] = metrics
+    return table | {(route, "HEAD"): scope for (route, method), scope in table.items() if method == "GET"}

@@ -13,6 +13,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from hello.file_state import FileState, file_state
 from hello.settings import Settings
 from hello.usage import UsageError
 
@@ -21,7 +22,7 @@ logger = logging.getLogger("hello.tls")
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; TLS 1.3 has no others
 WARNING = timedelta(days=14)
 
-Signature = tuple[tuple[int, ...] | None, ...]
+Signature = tuple[FileState | None, ...]
 
 
 class Credentials:
@@ -121,7 +122,7 @@ class Credentials:
 
     def _signature(self) -> Signature:
         files = (self.file, self._key, self._client_ca)
-        return tuple(_state(file) for file in files if file is not None)
+        return tuple(file_state(file) for file in files if file is not None)
 
 
 def credentials(settings: Settings) -> Credentials | None:
@@ -241,12 +242,3 @@ def _read(file: Path, option: str) -> bytes:
 
 def _named(file: Path, option: str) -> str:
     return f"{file} ({option}, HELLO_{option[2:].replace('-', '_').upper()})"
-
-
-def _state(file: Path) -> tuple[int, ...] | None:
-    """Return what changes whenever the file does; links are followed, so that a swapped one is a change."""
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -60,15 +60,7 @@ _BROKEN_OFF = (
 # The server has refused the statement, or undone it: nothing was written, and another try may succeed.
 _UNDONE = (asyncpg.TransactionRollbackError, asyncpg.ReadOnlySQLTransactionError)
 # The connection is gone, and with it the news of what the statement did.
-_LOST = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    OSError,
-)
+_LOST = (*_BROKEN_OFF, asyncpg.CannotConnectNowError, asyncpg.InterfaceError, OSError)
 
 
 class PostgreSQLStore(Engine):
