@@ -489,6 +489,40 @@ def test_more_than_max_in_flight_is_refused_at_once(serve: Serve) -> None:
     assert service.get("/hello/ph").status == 200
 
 
+def test_an_overload_is_logged_together(serve: Serve) -> None:
+    """Of requests that are refused at once there is a line with their number, and none for each."""
+    service = serve("--max-in-flight", "1", "--store-timeout", "30")
+
+    def refused() -> list[int]:
+        return [entry["requests"] for entry in service.log() if entry["message"] == "overloaded"]
+
+    with locked(service.database), connect(service) as working, ExitStack() as stack:
+        working.sendall(PUT % b"pa")
+        with_this_one = "hello_http_requests_in_flight 2.0\n"
+        until(lambda: with_this_one in service.get("/metrics").body.decode(), "one to be in flight")
+        connections = [stack.enter_context(connect(service)) for _ in range(40)]
+        for connection in connections:  # each is accepted
+            connection.sendall(b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+        service.signal(signal.SIGSTOP)  # so that it finds them all at once
+        for connection in connections[::2]:
+            connection.sendall(PUT % b"pb")
+        for connection in connections[1::2]:
+            connection.sendall(b"GET /hello/pb HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        service.signal(signal.SIGCONT)
+        for connection in connections:
+            answer = connection.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"\r\nretry-after: " in answer
+    until(lambda: sum(refused()) == 40, "all to be logged")
+    assert len(refused()) < 20
+    assert not [entry for entry in service.log() if entry.get("status") == 503 and "method" in entry]
+    metrics = text_string_to_metric_families(service.get("/metrics").body.decode())
+    counted = [s for family in metrics for s in family.samples if s.name == "hello_http_requests_total"]
+    by_method = {s.labels["method"]: s.value for s in counted if s.labels["status"] == "503"}
+    assert by_method == {"GET": 20, "PUT": 20}
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One service for all that only sends it bytes, and leaves nothing behind."""

@@ -56,7 +56,6 @@ class Application:
         self._audit = audit
         self._max_in_flight = settings.max_in_flight
         self._body_limit = SharedTimeout(settings.request_timeout)
-        self._waiting = 0  # requests in flight that wait for their body, or for an issuer of tokens
         self._outcomes = Outcomes(metrics, log_all=settings.access_log == "all")
         today = Today(settings.timezone, clock)
         observed = ObservedStore(store, metrics)
@@ -139,14 +138,14 @@ class Application:
 
     async def _let_in(self, scope: Scope, route: str, admission: Admission) -> None:
         """Have the guard look at a request, which is no work: it may wait for an issuer of tokens."""
-        self._waiting += 1
+        self.metrics.waiting += 1
         try:
             await self._guard.admit(scope, route, admission)
         finally:
-            self._waiting -= 1
+            self.metrics.waiting -= 1
 
     def _admit(self) -> None:
-        if self.metrics.in_flight - self._waiting > self._max_in_flight:
+        if self.metrics.worked_on > self._max_in_flight:
             raise problems.OverloadedError
 
     async def _read_body(self, scope: Scope, receive: Receive) -> Receive:
@@ -156,7 +155,7 @@ class Application:
         if int(declared) > BODY_BYTES:
             raise problems.BodyTooLargeError
         body = b""
-        self._waiting += 1
+        self.metrics.waiting += 1
         try:
             with self._body_limit:
                 more = True
@@ -171,7 +170,7 @@ class Application:
         except TimeoutError:
             raise problems.SlowBodyError from None
         finally:
-            self._waiting -= 1
+            self.metrics.waiting -= 1
 
         async def replay() -> Message:
             return {"type": "http.request", "body": body, "more_body": False}

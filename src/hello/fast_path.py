@@ -22,7 +22,7 @@ from hello.limits import fields as limit_fields
 from hello.observability import Metrics
 from hello.outcomes import Outcomes, make_id
 from hello.person import BODY, PersonResource
-from hello.problems import StoppedError, TooManyRequestsError, UnknownNameError
+from hello.problems import OverloadedError, StoppedError, TooManyRequestsError, UnknownNameError
 from hello.query import Today
 from hello.rights import ANYONE, PERSON, Caller
 from hello.stores import Entry, Store
@@ -108,6 +108,11 @@ class FastRequest:
         self.disconnected = False
         self.response_complete = False
 
+    @property
+    def method(self) -> str:
+        """Return the method."""
+        return "PUT" if self.entry else "GET"
+
 
 class FastPath:
     """Takes requests that qualify, and answers them a batch at a time."""
@@ -136,6 +141,7 @@ class FastPath:
         self._audit = audit
         self._gets: list[FastRequest] = []
         self._puts: list[FastRequest] = []
+        self._refused: list[FastRequest] = []
         self._day = date.max
         self.closed = outcomes.log_all  # writing the log takes longer than what this saves
 
@@ -176,8 +182,6 @@ class FastPath:
         self, connection: Connection, method: bytes, url: bytes, body: bytes, caller: Caller
     ) -> FastRequest | None:
         """Take a whole request whose head qualified; None if it needs the usual path after all."""
-        if self._metrics.in_flight >= self._max_in_flight:
-            return None
         username = url[len(PREFIX) :].decode()
         key = username.lower()
         if method == b"GET":
@@ -198,6 +202,8 @@ class FastPath:
                 return None
             if connection.scheme == "http" and self._addresses.over_tls(peer, connection.headers):
                 request.fields += lines([STRICT_TRANSPORT_SECURITY])
+        if self._metrics.worked_on >= self._max_in_flight:
+            batch, work = self._refused, self._refuse
         if not batch:
             connection.spawn(work())  # runs once all connections have been read from
         batch.append(request)
@@ -256,6 +262,19 @@ class FastPath:
         for request in requests:
             self._answer(request, 204, b"", b"")
 
+    async def _refuse(self) -> None:
+        """Answer those that there is no room for.
+
+        It has to cost less than to greet them: an overload must not grow by what is refused for it.
+        """
+        requests, self._refused = self._refused, []
+        status, fields, body = self._outcomes.problem(b"", OverloadedError())
+        head = lines(fields)
+        for request in requests:
+            seconds = self._send(request, status, head, body)
+            self._metrics.request(PERSON, request.method, status, seconds, request.caller.name)
+        self._outcomes.overloaded(PERSON, len(requests))
+
     def _record(self, requests: Sequence[FastRequest], outcome: Outcome) -> None:
         if self._audit is not None:
             changes = [Change(r.request_id, r.caller.subject, r.address, "put", r.key) for r in requests]
@@ -269,11 +288,14 @@ class FastPath:
             self._answer(request, status, lines(fields), body)
 
     def _answer(self, request: FastRequest, status: int, fields: bytes, body: bytes) -> None:
-        request_id = request.request_id
-        fields = b"%b%bx-request-id: %b\r\n" % (fields, request.fields, request_id)
+        seconds = self._send(request, status, fields, body)
+        self._outcomes.ended(
+            request.request_id, PERSON, request.method, status, seconds, request.caller.name, request.address
+        )
+
+    def _send(self, request: FastRequest, status: int, fields: bytes, body: bytes) -> float:
+        """Send an answer; return the seconds since the request."""
+        fields = b"%b%bx-request-id: %b\r\n" % (fields, request.fields, request.request_id)
         request.connection.answer(request, status, fields, body)
         self._metrics.in_flight -= 1
-        method = "PUT" if request.entry else "GET"
-        caller = request.caller.name
-        seconds = time.perf_counter() - request.start
-        self._outcomes.ended(request_id, PERSON, method, status, seconds, caller, request.address)
+        return time.perf_counter() - request.start

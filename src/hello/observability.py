@@ -134,6 +134,7 @@ class Metrics:
         """
         disable_created_metrics()  # type: ignore[no-untyped-call] # second series that nobody reads
         self.in_flight = 0
+        self.waiting = 0  # of those in flight: for their body, or for an issuer of tokens
         self._shared = shared
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
@@ -186,6 +187,11 @@ class Metrics:
             GCCollector(registry=registry)
         self._request_tallies: dict[tuple[str, str, int, str], Tally] = {}
         self._operation_tallies: dict[tuple[str, str], Tally] = {}
+
+    @property
+    def worked_on(self) -> int:
+        """The requests that are being worked on, which are bounded."""
+        return self.in_flight - self.waiting
 
     def request(self, route: str, method: str, status: int, seconds: float, caller: str = "") -> None:
         """Count a request that was answered, and whose key it came with."""
