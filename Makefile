@@ -7,7 +7,7 @@ COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
 UV_COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
 .DELETE_ON_ERROR:
-.PHONY: help install run test check format bench fuzz lock sbom clean
+.PHONY: help install run test check format bench capacity fuzz lock sbom clean
 
 help:  ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,6 +43,9 @@ bench: $(STAMPS)/run  ## Measure beside the peers; writes bench/results/
 sbom: $(STAMPS)/test  ## List what runs, as CycloneDX: writes hello.cdx.json
 	$(VENV)/bin/python requirements/sbom.py hello.cdx.json
 
+capacity: $(STAMPS)/capacity  ## Simulate the capacity; writes docs/capacity.md's tables and plots
+	.venv-capacity/bin/python -m bench.capacity
+
 fuzz: $(STAMPS)/test $(STAMPS)/fuzz  ## Fuzz the parsers and the API; TIME=600 says how many seconds
 	$(VENV)/bin/python -m fuzz.run --time $(or $(TIME),60) $(ARGS)
 
@@ -51,10 +54,11 @@ lock:  ## Pin the dependencies anew, with hashes (needs uv)
 	$(UV_COMPILE) pyproject.toml -o requirements/run.txt
 	$(UV_COMPILE) requirements/emulators.in -o requirements/emulators.txt
 	$(UV_COMPILE) requirements/fuzz.in -o requirements/fuzz.txt
+	$(UV_COMPILE) bench/capacity/requirements.in -o bench/capacity/requirements.txt
 	$(UV_COMPILE) pyproject.toml --extra otel --group test -c requirements/run.txt -o requirements/test.txt
 
 clean:  ## Remove what was installed
-	rm -rf $(VENV) .venv-emulators .venv-bench .venv-fuzz .fuzz
+	rm -rf $(VENV) .venv-emulators .venv-bench .venv-capacity .venv-fuzz .fuzz
 
 # Each step leaves a stamp, so that a second run does nothing and needs no network.
 $(STAMPS)/venv:
@@ -83,6 +87,12 @@ $(STAMPS)/fuzz: $(STAMPS)/venv requirements/fuzz.txt requirements/run.txt
 	$(PYTHON) -m venv .venv-fuzz
 	.venv-fuzz/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
 	  -r requirements/run.txt -r requirements/fuzz.txt
+	@touch $@
+
+$(STAMPS)/capacity: $(STAMPS)/venv bench/capacity/requirements.txt
+	$(PYTHON) -m venv .venv-capacity
+	.venv-capacity/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
+	  -r bench/capacity/requirements.txt
 	@touch $@
 
 .PHONY: debian

@@ -1,6 +1,7 @@
-"""What DynamoDB answers to GetItem and BatchGetItem, made up: `dynamodb_stub.py PORT`.
+"""What DynamoDB answers to GetItem and BatchGetItem, made up: `dynamodb_stub.py PORT [SECONDS]`.
 
-It has everybody, born on the same day, and takes any credentials. It looks at nothing but the keys.
+Each answer takes that long, which is no work. It has everybody, born on the same day, and takes any
+credentials. It looks at nothing but the keys.
 """
 
 import asyncio
@@ -14,7 +15,10 @@ SCHEMA_KEY = "#schema"  # where hello keeps the version of its schema: it is not
 
 
 class DynamoDB(asyncio.Protocol):
-    """One connection, over which requests come one after the other."""
+    """One connection: requests come one after the other, and are answered after `delay` seconds."""
+
+    def __init__(self, delay: float) -> None:
+        self._delay = delay
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -30,7 +34,11 @@ class DynamoDB(asyncio.Protocol):
             if len(rest) < length:
                 return
             self._received = rest[length:]
-            self._transport.write(_response(headers[b"x-amz-target"].decode(), json.loads(rest[:length])))
+            answer = _response(headers[b"x-amz-target"].decode(), json.loads(rest[:length]))
+            if self._delay:
+                asyncio.get_running_loop().call_later(self._delay, self._transport.write, answer)
+            else:
+                self._transport.write(answer)
 
 
 def _response(target: str, request: Any) -> bytes:
@@ -62,11 +70,11 @@ def _item(name: str) -> dict[str, Any]:
     }
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, delay: float) -> None:
     """Answer on loopback until the process ends."""
-    server = await asyncio.get_running_loop().create_server(DynamoDB, "127.0.0.1", port)
+    server = await asyncio.get_running_loop().create_server(lambda: DynamoDB(delay), "127.0.0.1", port)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1])))
+    asyncio.run(serve(int(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 0.0))

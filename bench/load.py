@@ -46,14 +46,17 @@ def measure(
     connections: int,
     seconds: float,
     core: int,
+    think: float = 0.0,
 ) -> Sample:
     """Put load on a server and return what it did with it.
+
+    Each connection waits `think` seconds on average before a request.
 
     Raises:
         BenchError: an answer was an error, or none came.
     """
     used, load, core_used = server.cpu_seconds(), _children_cpu(), core_seconds(server.core)
-    result = _wrk(port, method, names, headers, connections, seconds, core)
+    result = wrk(port, method, names, headers, connections, seconds, core, think)
     used, load = server.cpu_seconds() - used, _children_cpu() - load
     others = core_seconds(server.core) - core_used - used
     server.check_alive()
@@ -71,7 +74,7 @@ def measure(
     )
 
 
-def _wrk(
+def wrk(
     port: int,
     method: Method,
     names: Names,
@@ -79,7 +82,9 @@ def _wrk(
     connections: int,
     seconds: float,
     core: int,
+    think: float = 0.0,
 ) -> dict[str, int]:
+    """Run wrk; return its counts and, in microseconds, its times. See `measure`."""
     arguments = [
         *(
             "wrk",
@@ -99,6 +104,7 @@ def _wrk(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        env=os.environ | ({"THINK_MS": str(think * 1e3)} if think else {}),
         preexec_fn=tied_to(os.getpid(), core),
     ) as process:
         try:

@@ -2,6 +2,8 @@
 -- names, a file of dates, one a line, and header fields, each its name and its value. The result is a line of JSON after "RESULT".
 -- Requests are built before the run, so that wrk has hardly anything to do in it but to choose, send and
 -- receive. The date of a PUT is chosen anew each time: to store what is there already is no work.
+-- With THINK_MS in the environment each connection waits that long before a request, on average: exponential, so
+-- that many connections together send as people do who know nothing of each other.
 
 local requests = {}
 local dates = {}
@@ -36,6 +38,12 @@ function init(args)
     request = put
   end
   math.randomseed(seed)
+  local think = tonumber(os.getenv("THINK_MS"))
+  if think then
+    delay = function()
+      return math.floor(0.5 - think * math.log(1 - math.random()))
+    end
+  end
 end
 
 function request()

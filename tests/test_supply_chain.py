@@ -25,7 +25,7 @@ PAGE = DOCS / "dependencies.md"
 RUN = (ROOT / "requirements" / "run.txt").read_text()
 PINNED = [
     *(path for path in sorted((ROOT / "requirements").glob("*.txt")) if path.name != "debian.txt"),
-    ROOT / "bench" / "requirements.txt",
+    *sorted((ROOT / "bench").rglob("requirements.txt")),
 ]
 # Permissive, as hello's own is.
 LICENSES = {"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT", "MIT-0", "PSF-2.0"}
