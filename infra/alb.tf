@@ -7,27 +7,25 @@ locals {
 }
 
 resource "aws_lb" "alb" {
+  #checkov:skip=CKV_AWS_91: access logs would keep addresses, usernames and the keys of calendars' URLs
+  #checkov:skip=CKV2_AWS_20: with a domain it redirects; without, there is no certificate to redirect to
+  #checkov:skip=CKV2_AWS_76: waf = true puts AWSManagedRulesKnownBadInputsRuleSet in front; nothing here is Java
+
   name               = var.name
   load_balancer_type = "application"
   security_groups    = [aws_security_group.alb.id]
-  subnets            = [for zone in local.zones : aws_subnet.public[zone].id]
+  subnets            = values(aws_subnet.public)[*].id
 
   drop_invalid_header_fields = true
   enable_deletion_protection = var.deletion_protection
   idle_timeout               = 60 # below the service's keep-alive of 75 s, or it would use connections that are being closed: 502
 
-  lifecycle {
-    # A load balancer without a way to the internet answers nobody.
-    precondition {
-      condition     = length(local.zones) == 3
-      error_message = "The region ${var.region} has fewer than three availability zones."
-    }
-  }
-
   depends_on = [aws_internet_gateway.internet]
 }
 
 resource "aws_lb_target_group" "hello" {
+  #checkov:skip=CKV_AWS_378: TLS ends at the load balancer; from there on it is this VPC, whose groups let nobody else in
+
   name        = var.name
   vpc_id      = aws_vpc.vpc.id
   port        = local.port

@@ -1,12 +1,14 @@
 # Three zones: public subnets for the load balancer, private ones for what serves.
 
 locals {
-  zones           = slice(data.aws_availability_zones.available.names, 0, 3)
-  public_subnets  = { for index, zone in local.zones : zone => cidrsubnet(var.vpc_cidr, 4, index) }
-  private_subnets = { for index, zone in local.zones : zone => cidrsubnet(var.vpc_cidr, 4, index + 8) }
+  zones           = slice(data.aws_availability_zones.all.names, 0, min(3, length(data.aws_availability_zones.all.names)))
+  public_subnets  = { for number in range(3) : tostring(number) => cidrsubnet(var.vpc_cidr, 4, number) }
+  private_subnets = { for number in range(3) : tostring(number) => cidrsubnet(var.vpc_cidr, 4, number + 8) }
 }
 
 resource "aws_vpc" "vpc" {
+  #checkov:skip=CKV2_AWS_11: flow logs keep callers' addresses; who may reach whom is in firewall.tf, whole
+
   cidr_block           = var.vpc_cidr
   enable_dns_hostnames = true # the endpoints' names lead into the VPC
 
@@ -27,20 +29,28 @@ resource "aws_subnet" "public" {
   for_each = local.public_subnets
 
   vpc_id            = aws_vpc.vpc.id
-  availability_zone = each.key
+  availability_zone = local.zones[each.key]
   cidr_block        = each.value
 
   tags = { Name = "${var.name}-public-${each.key}" }
+
+  lifecycle {
+    ignore_changes = [availability_zone] # chosen once, whichever zones are added or fail later
+  }
 }
 
 resource "aws_subnet" "private" {
   for_each = local.private_subnets
 
   vpc_id            = aws_vpc.vpc.id
-  availability_zone = each.key
+  availability_zone = local.zones[each.key]
   cidr_block        = each.value
 
   tags = { Name = "${var.name}-private-${each.key}" }
+
+  lifecycle {
+    ignore_changes = [availability_zone] # chosen once, whichever zones are added or fail later
+  }
 }
 
 resource "aws_route_table" "public" {
@@ -86,7 +96,7 @@ resource "aws_eip" "nat" {
 resource "aws_nat_gateway" "nat" {
   count = var.nat ? 1 : 0
 
-  subnet_id     = aws_subnet.public[local.zones[0]].id
+  subnet_id     = aws_subnet.public["0"].id
   allocation_id = aws_eip.nat[0].id
 
   tags = { Name = var.name }

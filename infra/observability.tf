@@ -1,4 +1,7 @@
 resource "aws_cloudwatch_log_group" "hello" {
+  #checkov:skip=CKV_AWS_158: AWS's key serves: logs hold neither secrets nor dates of birth
+  #checkov:skip=CKV_AWS_338: they hold addresses of callers, which nobody needs for a year
+
   name              = "/ecs/${var.name}"
   retention_in_days = var.log_retention_days
 }
@@ -109,6 +112,8 @@ resource "aws_cloudwatch_metric_alarm" "alarm" {
 }
 
 resource "aws_sns_topic" "alarms" {
+  #checkov:skip=CKV_AWS_26: CloudWatch can't publish by AWS's key, and an alarm tells a number
+
   count = var.alarm_email != null ? 1 : 0
 
   name = "${var.name}-alarms"

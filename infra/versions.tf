@@ -23,12 +23,19 @@ data "aws_caller_identity" "current" {}
 
 data "aws_partition" "current" {}
 
-data "aws_availability_zones" "available" {
-  state = "available"
+data "aws_availability_zones" "all" {
+  #checkov:skip=CKV_AWS_394: a zone that is added or fails changes nothing: network.tf ignores it
 
-  filter { # no Local Zones: they have neither ALB nor Fargate everywhere
+  filter { # no Local Zones: not everything is in them
     name   = "opt-in-status"
     values = ["opt-in-not-required"]
+  }
+
+  lifecycle {
+    postcondition {
+      condition     = length(self.names) >= 3
+      error_message = "The region has fewer than three availability zones."
+    }
   }
 }
 

@@ -21,6 +21,7 @@ from typing import Any
 from uuid import uuid4
 
 from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
+from moto.ec2.models.security_groups import SecurityGroupRule
 from moto.ecs.models import Service
 from moto.ecs.responses import EC2ContainerServiceResponse
 from moto.elbv2.models import FakeLoadBalancer
@@ -58,6 +59,7 @@ def mend(changed: Changed = settle) -> None:
     or INACTIVE. `changed` is called by the threads that answer requests.
     """
     _mend_load_balancers()
+    _mend_rules()
     _mend_scaling()
     _mend_services(changed)
 
@@ -104,6 +106,22 @@ def _mend_scaling() -> None:
 
     ApplicationAutoScalingResponse.register_scalable_target = register_scalable_target
     ApplicationAutoScalingResponse.list_tags_for_resource = list_tags_for_resource
+
+
+def _mend_rules() -> None:
+    # Descriptions are kept of rules with addresses alone, not of those with a group or a prefix list.
+    make = SecurityGroupRule.__init__
+
+    def __init__(self: Any, *arguments: Any, **named: Any) -> None:  # noqa: N807 - it takes its place
+        make(self, *arguments, **named)
+        sources = [source for source in (*arguments, *named.values()) if isinstance(source, dict)]
+        self.given = next((source["Description"] for source in sources if "Description" in source), None)
+
+    def description(self: Any) -> str | None:
+        return self.ip_range.get("Description") or self.given
+
+    SecurityGroupRule.__init__ = __init__
+    SecurityGroupRule.description = property(description)
 
 
 def _mend_services(changed: Changed) -> None:
