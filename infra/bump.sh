@@ -80,7 +80,7 @@ write() {
     say "unchanged: $old ($version_file)"
     return
   fi
-  temporary=$(mktemp .version.XXXXXX)
+  temporary=$(mktemp "$version_file.XXXXXX")
   # shellcheck disable=SC2064 # now: the variable is local
   trap "rm -f '$temporary'" EXIT
   printf '%s\n' "$new" >"$temporary"
