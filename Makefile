@@ -7,10 +7,10 @@ COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
 UV_COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
 .DELETE_ON_ERROR:
-.PHONY: help install run test check format bench fuzz lock sbom clean
+.PHONY: help install run test check format bench fuzz lock sbom deploy rollback integration-test clean
 
 help:  ## List the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
 
 install: $(STAMPS)/run  ## Make .venv with the command .venv/bin/hello
 
@@ -48,6 +48,15 @@ sbom: $(STAMPS)/test  ## List what runs, as CycloneDX: writes hello.cdx.json
 
 fuzz: $(STAMPS)/test $(STAMPS)/fuzz  ## Fuzz the parsers and the API; TIME=600 says how many seconds
 	$(VENV)/bin/python -m fuzz.run --time $(or $(TIME),60) $(ARGS)
+
+deploy:  ## Release the newest image to AWS, and test it there; SHA=… chooses another
+	@infra/deploy.sh $(SHA) $(ARGS)
+
+rollback:  ## Release what ran before, or SHA=…
+	@infra/deploy.sh $(or $(SHA),--previous) $(ARGS)
+
+integration-test:  ## Ask the deployed service whether it does what it should
+	@infra/integration-test.sh
 
 lock:  ## Pin the dependencies anew, with hashes (needs uv)
 	$(UV_COMPILE) requirements/build.in -o requirements/build.txt

@@ -88,7 +88,7 @@ write() {
   sync "$temporary"
   mv "$temporary" "$version_file"
   say "old: $old"
-  say "new: $(jq -r '"\(.commit) (\(.digest), pushed \(.pushed | if type == "number" then floor | todate else . end))"' <<<"$chosen")"
+  say "new: $(jq -r "$time_of"'"\(.commit) (\(.digest), pushed \(.pushed | time))"' <<<"$chosen")"
 }
 
 wanted=${1:-}

@@ -6,6 +6,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 export AWS_PAGER='' TZ=UTC # times of one zone sort as text
 # shellcheck disable=SC2034 # they read it
 version_file=version.auto.tfvars.json
+# For jq: version 1 of aws gives times as numbers.
+# shellcheck disable=SC2034
+time_of='def time: if type == "number" then floor | todate else . end; '
 declare -A output
 
 say() { printf '%s\n' "$*" >&2; }

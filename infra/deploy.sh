@@ -23,7 +23,7 @@ follow() {
   while IFS=$'\t' read -r id text; do
     [[ ! $id || ${seen[$id]:-} ]] || ${quiet:-false} || say "  $text"
     [[ ! $id ]] || seen[$id]=1
-  done < <(jq -r '.services[0].events // [] | reverse[] | [.id, "\(.createdAt) \(.message)"] | @tsv' <<<"$service")
+  done < <(jq -r "$time_of"'.services[0].events // [] | reverse[] | [.id, "\(.createdAt | time) \(.message)"] | @tsv' <<<"$service")
   now=$(jq -r '.services[0].deployments // [] | map("\(.taskDefinition | split("/")[1]) \(.runningCount)/\(.desiredCount) \(.rolloutState // "")") | join(", ")' <<<"$service")
   [[ $now == "$progress" ]] || ${quiet:-false} || say "  running: $now"
   progress=$now

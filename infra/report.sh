@@ -14,15 +14,16 @@ show() {
 
 # section TITLE FUNCTION: one that can't be had doesn't keep the others from being shown.
 section() {
-  printf '\n%s\n' "$1"
-  ("$2") | show || true
+  local told
+  told=$( ("$2") | show) || true
+  printf '\n%s\n%s\n' "$1" "${told:-  none}"
 }
 
 deployments() {
   jq -r '.services[0].deployments[] | "\(.status) \(.taskDefinition | split("/")[1]): \(.runningCount) of \(.desiredCount) run, \(.failedTasks // 0) failed, \(.rolloutState // "no rollout state") \(.rolloutStateReason // "")"' <<<"$service"
 }
 
-events() { jq -r '.services[0].events[:10] | reverse[] | "\(.createdAt) \(.message)"' <<<"$service"; }
+events() { jq -r "$time_of"'.services[0].events[:10] | reverse[] | "\(.createdAt | time) \(.message)"' <<<"$service"; }
 
 stopped_tasks() {
   jq -r '.tasks | sort_by(.stoppedAt) | reverse[:5][] | "\(.taskArn | split("/")[-1]) of \(.taskDefinitionArn | split("/")[-1]): \(.stopCode // "") \(.stoppedReason // "")",

@@ -22,6 +22,7 @@ TARGETS = {
     "logs": "Logs_20140328",
     "secretsmanager": "secretsmanager",
 }
+Answering = Callable[[Call], Reply]
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 TERRAFORM = """#!/bin/bash
@@ -153,7 +154,7 @@ class Infra:
         """Make a secret."""
         self.aws("secretsmanager", "CreateSecret", Name=f"{self.name}/{name}", SecretString=value)
 
-    def answer(self, **answers: Callable[[Call], Reply]) -> None:
+    def answer(self, **answers: Answering) -> None:
         """Have the proxy answer actions by functions, and forward all others."""
         self.proxy.play = lambda call: answers.get(call.action, forward)(call)
 
@@ -196,12 +197,12 @@ class Infra:
         self.version.write_text(json.dumps({"release": release}))
 
 
-def said(value: object) -> Callable[[Call], Reply]:
+def said(value: object) -> Answering:
     """Return what answers an action by this."""
     return lambda _: (200, json.dumps(value).encode())
 
 
-def error(code: str, message: str) -> Callable[[Call], Reply]:
+def error(code: str, message: str) -> Answering:
     """Return what answers an action by an error of AWS."""
     return lambda _: (400, json.dumps({"__type": code, "message": message}).encode())
 

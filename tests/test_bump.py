@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.dynamodb import CREDENTIALS
 from tests.dynamodb_proxy import Call, Reply
-from tests.release import MANIFEST, REGION, Infra, commit, digest, error, said
+from tests.release import MANIFEST, REGION, Answering, Infra, commit, digest, error, said
 from tests.support import need
 
 
@@ -148,8 +149,10 @@ def test_what_aws_refuses_is_told_with_what_to_do(code: str, advice: str, infra:
 
 def test_missing_credentials_and_networks_are_told(infra: Infra) -> None:
     """Without credentials it is said where to put them; without a way to AWS, where to look."""
-    none = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "")
-    assert "put access_key and secret_key into infra/terraform.tfvars" in infra.refused("bump.sh", **none)
+    for name in CREDENTIALS:
+        del infra.environment[name]
+    assert "put access_key and secret_key into infra/terraform.tfvars" in infra.refused("bump.sh")
+    infra.environment |= CREDENTIALS
     infra.proxy.stop()
     assert "AWS can't be reached" in infra.refused("bump.sh")
 
@@ -220,7 +223,7 @@ def register(infra: Infra, *numbers: int) -> None:
         infra.aws("ecs", "RegisterTaskDefinition", family=infra.name, containerDefinitions=[container])
 
 
-def runs(infra: Infra, revision: int) -> object:
+def runs(infra: Infra, revision: int) -> Answering:
     """Return what answers that the service runs a revision of its task definition."""
     arn = f"arn:aws:ecs:{REGION}:123456789012:task-definition/{infra.name}:{revision}"
     return said({"services": [{"taskDefinition": arn}]})

@@ -175,7 +175,7 @@ def test_a_release_that_was_rolled_back_has_failed(service: Service, monkeypatch
     for line in (
         "The release failed.",
         "  PRIMARY hello:1: 2 of 2 run, 3 failed, COMPLETED",
-        "(service hello) is as it was.",
+        "  2023-11-14T22:13:20Z (service hello) is as it was.",
         "  1 of hello:1: EssentialContainerExited Essential container in task exited",
         "    hello: exit status 2 played",
         "  10.0.0.1:5000 unhealthy Target.ResponseCodeMismatch Health checks failed: [503]",
