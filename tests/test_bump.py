@@ -52,8 +52,9 @@ def test_time_of_push_counts_over_all_pages(infra: Infra) -> None:
 
     def page(call: Call) -> Reply:
         second = call.payload.get("nextToken") == "more"
-        told = details(*range(200, 300)) if second else details(8, *range(100, 200))
-        told[0]["imagePushedAt"] = 1_700_000_000 + (1000 if not second else 0)
+        told = details(*range(200, 300)) if second else details(*range(100, 150), 8, *range(150, 200))
+        if not second:
+            told[50]["imagePushedAt"] = 1_700_001_000
         return 200, json.dumps({"imageDetails": told, **({} if second else {"nextToken": "more"})}).encode()
 
     infra.answer(DescribeImages=page)

@@ -197,7 +197,7 @@ def test_of_two_changes_at_once_none_is_lost(keyed: Infra) -> None:
         keyed.aws("secretsmanager", "UpdateSecretVersionStage", SecretId=secret, **moved)
         return forward(call)
 
-    keyed.answer(UpdateSecretVersionStage=overtaken)
+    keyed.answer(PutSecretValue=overtaken)
     told = keyed.refused("add-key.sh", "phone", "read")
     assert "somebody else changed the keys meanwhile, and nothing was changed here: run this again." in told
     assert value(keyed, "keys") == '[{"name":"other"}]'
