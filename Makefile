@@ -7,21 +7,21 @@ COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
 UV_COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
 .DELETE_ON_ERROR:
-.PHONY: help install run test check format bench capacity fuzz lock sbom clean
+.PHONY: help install run test check format bench capacity fuzz lock sbom deploy rollback integration-test clean
 
 help:  ## List the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
 
 install: $(STAMPS)/run  ## Make .venv with the command .venv/bin/hello
 
 run: $(STAMPS)/run  ## Serve at http://127.0.0.1:5000 on hello.db
 	@HELLO_COMMIT=$${HELLO_COMMIT:-$(COMMIT)} exec $(VENV)/bin/hello serve --log text
 
-test: $(STAMPS)/test $(STAMPS)/emulators $(STAMPS)/fuzz debian  ## Run the checks and all tests; ARGS='-k name' chooses
+test: $(STAMPS)/test $(STAMPS)/emulators $(STAMPS)/fuzz $(STAMPS)/checkov debian  ## Run the checks and all tests; ARGS='-k name' chooses
 	@$(MAKE) --no-print-directory check
 	$(VENV)/bin/python -m pytest $(ARGS)
 
-check: $(STAMPS)/test  ## Lint and type-check: ruff, mypy, zizmor, shellcheck
+check: $(STAMPS)/test  ## Lint and type-check: ruff, mypy, zizmor, shellcheck, terraform fmt
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
@@ -32,6 +32,9 @@ check: $(STAMPS)/test  ## Lint and type-check: ruff, mypy, zizmor, shellcheck
 	if command -v shellcheck >/dev/null; then shellcheck $$tools; \
 	elif [ "$$CI" = true ]; then echo "shellcheck is missing: install requirements/debian.txt" >&2; exit 1; \
 	else echo "skipped: shellcheck is not installed"; fi
+	@if command -v terraform >/dev/null; then terraform fmt -check -diff -recursive infra; \
+	elif [ "$$CI" = true ]; then echo "terraform is missing: it is no package of Debian" >&2; exit 1; \
+	else echo "skipped: terraform is not installed"; fi
 
 format: $(STAMPS)/test  ## Format the code
 	$(VENV)/bin/ruff check --fix .
@@ -49,16 +52,26 @@ capacity: $(STAMPS)/capacity  ## Simulate the capacity; writes docs/capacity.md'
 fuzz: $(STAMPS)/test $(STAMPS)/fuzz  ## Fuzz the parsers and the API; TIME=600 says how many seconds
 	$(VENV)/bin/python -m fuzz.run --time $(or $(TIME),60) $(ARGS)
 
+deploy:  ## Release the newest image to AWS, and test it there; SHA=… chooses another
+	@infra/deploy.sh $(SHA) $(ARGS)
+
+rollback:  ## Release what ran before, or SHA=…
+	@infra/deploy.sh $(or $(SHA),--previous) $(ARGS)
+
+integration-test:  ## Ask the deployed service whether it does what it should
+	@infra/integration-test.sh
+
 lock:  ## Pin the dependencies anew, with hashes (needs uv)
 	$(UV_COMPILE) requirements/build.in -o requirements/build.txt
 	$(UV_COMPILE) pyproject.toml -o requirements/run.txt
 	$(UV_COMPILE) requirements/emulators.in -o requirements/emulators.txt
+	$(UV_COMPILE) requirements/checkov.in -o requirements/checkov.txt
 	$(UV_COMPILE) requirements/fuzz.in -o requirements/fuzz.txt
 	$(UV_COMPILE) bench/capacity/requirements.in -o bench/capacity/requirements.txt
 	$(UV_COMPILE) pyproject.toml --extra otel --group test -c requirements/run.txt -o requirements/test.txt
 
 clean:  ## Remove what was installed
-	rm -rf $(VENV) .venv-emulators .venv-bench .venv-capacity .venv-fuzz .fuzz
+	rm -rf $(VENV) .venv-bench .venv-capacity .venv-checkov .venv-emulators .venv-fuzz .fuzz .terraform_cache
 
 # Each step leaves a stamp, so that a second run does nothing and needs no network.
 $(STAMPS)/venv:
@@ -93,6 +106,11 @@ $(STAMPS)/capacity: $(STAMPS)/venv bench/capacity/requirements.txt
 	$(PYTHON) -m venv .venv-capacity
 	.venv-capacity/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
 	  -r bench/capacity/requirements.txt
+	@touch $@
+
+$(STAMPS)/checkov: $(STAMPS)/venv requirements/checkov.txt
+	$(PYTHON) -m venv .venv-checkov
+	.venv-checkov/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/checkov.txt
 	@touch $@
 
 .PHONY: debian

@@ -8,7 +8,13 @@ import pytest
 
 from tests.support import Service
 
-pytest_plugins = ["tests.dynamodb", "tests.issuer", "tests.postgresql"]
+pytest_plugins = [
+    "tests.dynamodb",
+    "tests.issuer",
+    "tests.postgresql",
+    "tests.release",
+    "tests.terraform",
+]
 
 Serve = Callable[..., Service]
 

@@ -1,4 +1,4 @@
-"""A server in front of a DynamoDB emulator that notes what is asked, and plays failures."""
+"""A server in front of an emulator of AWS that notes what is asked, and plays failures."""
 
 import http.client
 import json
@@ -9,7 +9,7 @@ from contextlib import suppress
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from tests.dynamodb import free_port
 
@@ -48,7 +48,7 @@ class Proxy:
         self.play: Callable[[Call], Reply] = forward
         self.answered: list[tuple[str, Any]] = []
         self.port = free_port()
-        self._emulator = urlsplit(emulator).netloc
+        self.emulator = urlsplit(emulator).netloc
         self._released = threading.Event()
         self._server: _Server | None = None
 
@@ -86,12 +86,11 @@ class Proxy:
     def reply(self, headers: Message, body: bytes) -> Reply:
         """Answer a request."""
 
-        kept = {
-            name: headers[name] for name in ("Authorization", "Content-Type", "X-Amz-Date", "X-Amz-Target")
-        }
+        names = ("Authorization", "Content-Type", "X-Amz-Date", "X-Amz-Target")
+        kept = {name: headers[name] for name in names if name in headers}
 
         def ask(payload: bytes) -> tuple[int, bytes]:
-            connection = http.client.HTTPConnection(self._emulator, timeout=HOLD_SECONDS)
+            connection = http.client.HTTPConnection(self.emulator, timeout=HOLD_SECONDS)
             try:
                 connection.request("POST", "/", payload, kept)
                 response = connection.getresponse()
@@ -99,10 +98,15 @@ class Proxy:
             finally:
                 connection.close()
 
-        action = headers["X-Amz-Target"].rpartition(".")[2]
+        if "X-Amz-Target" in headers:
+            call = Call(headers["X-Amz-Target"].rpartition(".")[2], json.loads(body), ask)
+        else:  # the older services of AWS are asked by forms; what they are asked can't be changed here
+            form = dict(parse_qsl(body.decode()))
+            call = Call(form["Action"], form, lambda _: ask(body))
+        action = call.action
         index = len(self.answered)
         self.answered.append((action, None))
-        reply = self.play(Call(action, json.loads(body), ask))
+        reply = self.play(call)
         if reply is not None and reply[0] == 200 and index < len(self.answered):
             with suppress(ValueError):
                 self.answered[index] = action, json.loads(reply[1])

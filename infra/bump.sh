@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+# Chooses what runs: writes an image of the registry into version.auto.tfvars.json, for `terraform apply`.
+#
+#   infra/bump.sh              the image that was pushed last
+#   infra/bump.sh SHA          the image of this commit; 7 characters are enough
+#   infra/bump.sh --previous   the image that ran before
+#
+# Images are those with a commit's full SHA as their tag, and of the service's architecture.
+# Nothing is written where there is none; nothing changes where the file is right already.
+
+# shellcheck source=infra/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+# Prints the architectures of an image. One without a list of manifests tells it in its configuration.
+architectures() {
+  local manifest config url
+  manifest=$(aws ecr batch-get-image --repository-name "${output[repository_name]}" --image-ids "imageDigest=$1" \
+    --accepted-media-types application/vnd.oci.image.index.v1+json application/vnd.oci.image.manifest.v1+json \
+    application/vnd.docker.distribution.manifest.list.v2+json application/vnd.docker.distribution.manifest.v2+json |
+    jq -r '.images[0].imageManifest // empty')
+  [[ $manifest ]] || die "the registry has no manifest of $1."
+  config=$(jq -r '.config.digest // empty' <<<"$manifest")
+  if [[ ! $config ]]; then
+    jq -r '.manifests[].platform.architecture' <<<"$manifest"
+    return
+  fi
+  url=$(aws ecr get-download-url-for-layer --repository-name "${output[repository_name]}" --layer-digest "$config" |
+    jq -r .downloadUrl)
+  # The URL is signed, so that it is a secret: no argument of a process.
+  curl --config - <<<"url = \"$url\"" --fail --silent --show-error --location --max-time 30 | jq -r .architecture
+}
+
+# Sets `chosen` to the first of the candidates that runs on the service's architecture.
+choose() {
+  local candidate found need=${output[architecture]}
+  case $need in ARM64) need=arm64 ;; X86_64) need=amd64 ;; esac
+  while read -r candidate; do
+    found=$(architectures "$(jq -r .digest <<<"$candidate")")
+    if grep -qx "$need" <<<"$found"; then
+      chosen=$candidate
+      return
+    fi
+    say "not for $need: $(jq -r .commit <<<"$candidate") is for $(paste -sd ' ' <<<"$found")"
+  done < <(jq -c '.[]' <<<"$1")
+  die "no image is for the service's architecture, $need: build one for it (make publish), or set \`architecture\` to what there is."
+}
+
+# Prints the digest of what ran before: what runs, if that is not what was chosen (ECS rolled it back); else
+# the newest earlier task definition with another image. Terraform keeps them all.
+previous_digest() {
+  local service running chosen_digest revisions name image
+  service=$(aws ecs describe-services --cluster "${output[cluster]:-}" --services "${output[service]:-}")
+  running=$(jq -r '.services[0].taskDefinition // empty' <<<"$service")
+  [[ $running ]] || die "no service runs yet, so there is no version to go back to."
+  chosen_digest=$(jq -r '.release.digest // empty' "$version_file" 2>/dev/null || true)
+  image=$(image_digest "$running")
+  if [[ $image == "${chosen_digest:=$image}" ]]; then
+    image=''
+    revisions=$(aws ecs list-task-definitions --family-prefix "$(basename "${running%:*}")" --sort DESC --max-items 100 |
+      jq -r '.taskDefinitionArns[]')
+    while read -r name && [[ ! $image ]]; do
+      ((${name##*:} >= ${running##*:})) || image=$(image_digest "$name")
+      [[ $image != "$chosen_digest" ]] || image=''
+    done <<<"$revisions"
+  fi
+  [[ $image ]] || die "no other version ran before; choose one: bump.sh SHA."
+  printf '%s' "$image"
+}
+
+image_digest() {
+  aws ecs describe-task-definition --task-definition "$1" |
+    jq -r '.taskDefinition.containerDefinitions[0].image | split("@")[1] // empty'
+}
+
+write() {
+  local new old temporary
+  new=$(jq '{release: {commit, digest}}' <<<"$chosen")
+  old=$(jq -r '.release.commit // "none"' "$version_file" 2>/dev/null) || old=none
+  if [[ -f $version_file && $(<"$version_file") == "$new" ]]; then
+    say "unchanged: $old ($version_file)"
+    return
+  fi
+  temporary=$(mktemp "$version_file.XXXXXX")
+  # shellcheck disable=SC2064 # now: the variable is local
+  trap "rm -f '$temporary'" EXIT
+  printf '%s\n' "$new" >"$temporary"
+  chmod 644 "$temporary"
+  sync "$temporary"
+  mv "$temporary" "$version_file"
+  say "old: $old"
+  say "new: $(jq -r "$time_of"'"\(.commit) (\(.digest), pushed \(.pushed | time))"' <<<"$chosen")"
+}
+
+wanted=${1:-}
+(($# <= 1)) || usage_error "one version at a time"
+case $wanted in
+-h | --help) help && exit ;;
+'' | --previous) ;;
+-*) usage_error "no such option: $wanted" ;;
+*)
+  wanted=${wanted,,}
+  [[ $wanted =~ ^[0-9a-f]{7,40}$ ]] ||
+    usage_error "not the SHA of a commit: $1. 7 to 40 of 0-9 and a-f; of a branch or tag, git rev-parse prints it."
+  ;;
+esac
+need aws curl jq terraform
+read_outputs
+images=$(aws ecr describe-images --repository-name "${output[repository_name]}" --filter tagStatus=TAGGED | jq '
+  [.imageDetails[] | {digest: .imageDigest, pushed: .imagePushedAt,
+                      commit: (.imageTags[]? | select(test("^[0-9a-f]{40}$")))}] | sort_by(.pushed) | reverse')
+newest=$(jq -r '.[:5][].commit' <<<"$images")
+[[ $newest ]] || die "the registry ${output[repository_url]:-} has no image of a commit yet: make publish, or let the build on main push one."
+if [[ $wanted == --previous ]]; then
+  digest=$(previous_digest)
+  candidates=$(jq --arg digest "$digest" 'map(select(.digest == $digest))' <<<"$images")
+  [[ $candidates != "[]" ]] || die "the version that ran before, $digest, is no longer in the registry. The newest there:"$'\n'"$newest"
+else
+  candidates=$(jq --arg wanted "$wanted" 'map(select(.commit | startswith($wanted)))' <<<"$images")
+  [[ $candidates != "[]" ]] || die "the registry has no image of $wanted: is its build done? The newest there:"$'\n'"$newest"
+  [[ ! $wanted || $(jq 'map(.commit) | unique | length' <<<"$candidates") == 1 ]] ||
+    die "$wanted begins more than one commit; give more of it:"$'\n'"$(jq -r '.[].commit' <<<"$candidates")"
+fi
+choose "$candidates"
+write
