@@ -7,8 +7,8 @@ mock_provider "aws" {
 variables {
   region = "us-east-1"
   release = {
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+    commit = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+    digest = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
   }
 }
 
@@ -131,7 +131,7 @@ run "given" {
     github_repository       = "example/hello"
     github_provider_arn     = "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com"
     store                   = "postgresql"
-    database_url_secret_arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:database-AbCdEf"
+    database_url_secret_arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:database-AbCdEf" # pragma: allowlist secret
     database_cidr           = "10.1.0.0/16"
     nat                     = true
     oidc_issuer             = "https://id.example.org"
@@ -192,6 +192,7 @@ run "given" {
 run "others" {
   variables {
     name                = "greeter"
+    table_name          = "restored"
     vpc_cidr            = "10.9.0.0/20"
     allowed_cidrs       = ["192.0.2.0/24", "198.51.100.0/24"]
     timezone            = "Europe/Berlin"
@@ -201,8 +202,8 @@ run "others" {
   }
 
   assert {
-    condition     = output.cluster == "greeter" && output.table == "greeter" && output.repository_name == "greeter" && output.log_group == "/ecs/greeter"
-    error_message = "The name is the prefix of all."
+    condition     = output.cluster == "greeter" && output.table == "restored" && output.repository_name == "greeter" && output.log_group == "/ecs/greeter"
+    error_message = "The name is the prefix of all; a table may have another."
   }
 
   assert {
