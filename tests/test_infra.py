@@ -249,7 +249,7 @@ def test_destroy_leaves_what_is_protected_and_then_nothing(applied: Applied) -> 
     filters = [{"Key": "Service", "Values": ["hello"]}]
     left = applied.aws("resourcegroupstaggingapi", "get_resources", TagFilters=filters)
     arns = {resource["ResourceARN"] for resource in left["ResourceTagMappingList"]}
-    # ECS goes on telling of what is inactive, and the secrets were protected: they can be had back for 30 days.
+    # ECS goes on telling of what is inactive; the secrets were protected, and can be had back for 30 days.
     assert {arn.split(":")[2] for arn in arns} <= {"dynamodb", "ecs", "secretsmanager"}
     assert applied.aws("dynamodb", "list_tables")["TableNames"] == ["hello"]  # which was restored from
     assert applied.aws("ecs", "describe_clusters", clusters=["hello"])["clusters"][0]["status"] == "INACTIVE"

@@ -52,6 +52,16 @@ run "defaults" {
   }
 
   assert {
+    condition = { for statement in data.aws_iam_policy_document.task[0].statement : statement.sid => statement.actions } == {
+      People = toset([
+        "dynamodb:BatchGetItem", "dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Scan",
+      ])
+      Birthdays = toset(["dynamodb:Query"])
+    }
+    error_message = "It may do what the store does, and nothing else."
+  }
+
+  assert {
     condition     = aws_lb.alb.enable_deletion_protection && !aws_ecr_repository.hello.force_delete && aws_secretsmanager_secret.keys.recovery_window_in_days == 30
     error_message = "Nothing is destroyed by mistake."
   }
