@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.support import ROOT, Service, hello, missing, need
+from tests.dynamodb import listens
+from tests.support import ROOT, Service, hello, missing, need, until
 from tests.terraform import INFRA, PYTHON, Infra, emulated_aws, initialised, variables
 
 Process = subprocess.Popen[str]
@@ -256,6 +258,22 @@ def test_destroy_leaves_what_is_protected_and_then_nothing(applied: Applied) -> 
     assert applied.aws("secretsmanager", "list_secrets")["SecretList"] == []
     assert applied.aws("elbv2", "describe_load_balancers")["LoadBalancers"] == []
     assert applied.aws("iam", "list_roles")["Roles"] == []
+
+
+def test_the_emulator_ends_with_who_started_it() -> None:
+    """An emulator whose parent was killed answers no more: no run leaves one behind."""
+    starter = (
+        "import subprocess, sys\n"
+        "with subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, text=True) as emulator:\n"
+        "    print(emulator.stdout.readline(), end='', flush=True)\n"
+    )
+    command = [sys.executable, "-c", starter, str(PYTHON), "-m", "rehearsal.emulator"]
+    with begun(command, ROOT, {}) as parent:
+        assert parent.stdout is not None
+        port = int(parent.stdout.readline())
+        assert listens(port)
+        parent.kill()
+        until(lambda: not listens(port), "the emulator to end")
 
 
 def test_logic_of_the_variables(logic: Process) -> None:
