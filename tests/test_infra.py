@@ -17,6 +17,9 @@ from tests.dynamodb import listens
 from tests.support import ROOT, Service, hello, missing, need, until
 from tests.terraform import INFRA, PYTHON, Infra, emulated_aws, initialised, variables
 
+# Most of it is the provider's own waiting and starting; on a busy machine the first apply takes minutes.
+pytestmark = pytest.mark.timeout(600)
+
 Process = subprocess.Popen[str]
 
 CHECKOV = ROOT / ".venv-checkov" / "bin" / "checkov"
