@@ -44,10 +44,10 @@ locals {
       title = "Table: units a minute, and what was throttled"
       stat  = "Sum"
       metrics = [
-        ["AWS/DynamoDB", "ConsumedReadCapacityUnits", "TableName", var.name],
-        ["AWS/DynamoDB", "ConsumedWriteCapacityUnits", "TableName", var.name],
-        ["AWS/DynamoDB", "ReadThrottleEvents", "TableName", var.name],
-        ["AWS/DynamoDB", "WriteThrottleEvents", "TableName", var.name],
+        ["AWS/DynamoDB", "ConsumedReadCapacityUnits", "TableName", local.table_name],
+        ["AWS/DynamoDB", "ConsumedWriteCapacityUnits", "TableName", local.table_name],
+        ["AWS/DynamoDB", "ReadThrottleEvents", "TableName", local.table_name],
+        ["AWS/DynamoDB", "WriteThrottleEvents", "TableName", local.table_name],
       ]
   }] : [])
 }

@@ -10,7 +10,7 @@ locals {
   alb            = { LoadBalancer = aws_lb.alb.arn_suffix }
   targets_of_alb = { LoadBalancer = aws_lb.alb.arn_suffix, TargetGroup = aws_lb_target_group.hello.arn_suffix }
   service        = { ClusterName = var.name, ServiceName = var.name }
-  table          = { TableName = var.name }
+  table          = { TableName = local.table_name }
 
   # Percent of all requests; of few, each counts as one in a hundred.
   percent = "100 * FILL(errors, 0) / IF(FILL(requests, 0) > 100, requests, 100)"

@@ -1,11 +1,15 @@
 # The table as src/hello/stores/dynamodb_schema.py makes it: the same key and index.
 
+locals {
+  table_name = coalesce(var.table_name, var.name)
+}
+
 resource "aws_dynamodb_table" "people" {
   #checkov:skip=CKV_AWS_119: aws/dynamodb serves: IAM says who reads; a key of our own could be lost, and the people with it
 
   count = var.store == "dynamodb" ? 1 : 0
 
-  name                        = var.name
+  name                        = local.table_name
   billing_mode                = "PAY_PER_REQUEST"
   hash_key                    = "key"
   deletion_protection_enabled = var.deletion_protection

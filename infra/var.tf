@@ -119,7 +119,7 @@ variable "cpu_target" {
 variable "requests_target" {
   description = "Requests a minute and task that autoscaling aims at."
   type        = number
-  default     = 60000
+  default     = 20000
   nullable    = false
 
   validation {
@@ -139,6 +139,17 @@ variable "store" {
   validation {
     condition     = contains(["dynamodb", "postgresql"], var.store)
     error_message = "store is \"dynamodb\" or \"postgresql\"."
+  }
+}
+
+variable "table_name" {
+  description = "Name of the DynamoDB table; null is `name`. Another after a restore, which makes a new table: docs/aws.md."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.table_name == null || can(regex("^[a-zA-Z0-9_.-]{3,255}$", var.table_name))
+    error_message = "table_name is 3 to 255 of a-z, A-Z, 0-9, _, . and -."
   }
 }
 

@@ -118,7 +118,8 @@ def _mend_rules() -> None:
         self.given = next((source["Description"] for source in sources if "Description" in source), None)
 
     def description(self: Any) -> str | None:
-        return self.ip_range.get("Description") or self.given
+        kept: str | None = self.ip_range.get("Description") or self.given
+        return kept
 
     SecurityGroupRule.__init__ = __init__
     SecurityGroupRule.description = property(description)

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.support import ROOT, missing, need
 
 INFRA = ROOT / "infra"
@@ -107,12 +105,12 @@ def _mirror() -> Path | None:
 
 
 @contextmanager
-def emulated_aws(module: str = "rehearsal.emulator") -> Iterator[str]:
+def emulated_aws() -> Iterator[str]:
     """Run an emulated AWS, and give its address."""
     if not PYTHON.exists():
         missing("moto is not installed (make .venv/.stamps/emulators)")
     with subprocess.Popen(
-        [PYTHON, "-m", module, "--port", "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [PYTHON, "-m", "rehearsal.emulator", "--port", "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stdout is not None
@@ -121,13 +119,6 @@ def emulated_aws(module: str = "rehearsal.emulator") -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.kill()
-
-
-@pytest.fixture(scope="session")
-def aws() -> Iterator[str]:
-    """An emulated AWS that the tests of a session share; what they make there has names of its own."""
-    with emulated_aws() as address:
-        yield address
 
 
 def variables(endpoint: str) -> dict[str, str]:

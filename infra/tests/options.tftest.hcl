@@ -7,8 +7,8 @@ mock_provider "aws" {
 variables {
   region = "us-east-1"
   release = {
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+    commit = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+    digest = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
   }
 }
 
@@ -49,6 +49,16 @@ run "defaults" {
       Birthdays = toset(["${aws_dynamodb_table.people[0].arn}/index/birthdays"])
     }
     error_message = "The service has rights on its table and index alone."
+  }
+
+  assert {
+    condition = { for statement in data.aws_iam_policy_document.task[0].statement : statement.sid => statement.actions } == {
+      People = toset([
+        "dynamodb:BatchGetItem", "dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Scan",
+      ])
+      Birthdays = toset(["dynamodb:Query"])
+    }
+    error_message = "It may do what the store does, and nothing else."
   }
 
   assert {
@@ -131,7 +141,7 @@ run "given" {
     github_repository       = "example/hello"
     github_provider_arn     = "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com"
     store                   = "postgresql"
-    database_url_secret_arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:database-AbCdEf"
+    database_url_secret_arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:database-AbCdEf" # pragma: allowlist secret
     database_cidr           = "10.1.0.0/16"
     nat                     = true
     oidc_issuer             = "https://id.example.org"
@@ -192,6 +202,7 @@ run "given" {
 run "others" {
   variables {
     name                = "greeter"
+    table_name          = "restored"
     vpc_cidr            = "10.9.0.0/20"
     allowed_cidrs       = ["192.0.2.0/24", "198.51.100.0/24"]
     timezone            = "Europe/Berlin"
@@ -201,8 +212,8 @@ run "others" {
   }
 
   assert {
-    condition     = output.cluster == "greeter" && output.table == "greeter" && output.repository_name == "greeter" && output.log_group == "/ecs/greeter"
-    error_message = "The name is the prefix of all."
+    condition     = output.cluster == "greeter" && output.table == "restored" && output.repository_name == "greeter" && output.log_group == "/ecs/greeter"
+    error_message = "The name is the prefix of all; a table may have another."
   }
 
   assert {

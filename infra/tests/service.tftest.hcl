@@ -7,8 +7,8 @@ mock_provider "aws" {
 variables {
   region = "us-east-1"
   release = {
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+    commit = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+    digest = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
   }
 }
 
@@ -153,7 +153,7 @@ run "size" {
   }
 
   assert {
-    condition     = aws_appautoscaling_policy.target["requests"].target_tracking_scaling_policy_configuration[0].predefined_metric_specification[0].resource_label == "app/hello/0123456789abcdef/targetgroup/hello/0123456789abcdef"
+    condition     = aws_appautoscaling_policy.target["requests"].target_tracking_scaling_policy_configuration[0].predefined_metric_specification[0].resource_label == "app/hello/0/targetgroup/hello/0"
     error_message = "Requests are those of this target group."
   }
 }

@@ -20,6 +20,7 @@ run "malformed" {
     cpu_target          = 100
     requests_target     = 1
     store               = "sqlite"
+    table_name          = "t"
     database_cidr       = "10.1.0.0"
     timezone            = "Europe/Berlin; reboot"
     leap_day            = "28 February"
@@ -40,7 +41,7 @@ run "malformed" {
 
   expect_failures = [
     var.release, var.compute, var.architecture, var.cpu, var.min_count, var.cpu_target, var.requests_target, var.store,
-    var.database_cidr, var.timezone, var.leap_day, var.oidc_audience, var.name, var.region, var.vpc_cidr,
+    var.table_name, var.database_cidr, var.timezone, var.leap_day, var.oidc_audience, var.name, var.region, var.vpc_cidr,
     var.allowed_cidrs, var.zone_id, var.certificate_arn, var.waf_rate, var.alarm_email, var.log_retention_days,
     var.kept_images, var.github_repository, var.github_provider_arn,
   ]
@@ -50,10 +51,10 @@ run "of_another_form" {
   command = plan
 
   variables {
-    release                 = { commit = "0123456789abcdef0123456789abcdef01234567" } # no digest
+    release                 = { commit = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" } # no digest
     memory                  = 4096                                                    # too much for 256 CPU units
     max_count               = 1
-    database_url_secret_arn = "postgresql://db.example.org/hello"
+    database_url_secret_arn = "postgresql://db.example.org/hello" # pragma: allowlist secret
     oidc_issuer             = "http://id.example.org"
     domain                  = "https://hello.example.org"
     allowed_cidrs           = []
@@ -80,16 +81,17 @@ run "together" {
   expect_failures = [var.desired_count, var.database_url_secret_arn, var.oidc_issuer, var.domain]
 }
 
+# A database with DynamoDB, an issuer without an audience, a zone without a domain.
 run "the_other_way_round" {
   command = plan
 
   variables {
     desired_count           = 1
     memory                  = 600
-    database_url_secret_arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:database-AbCdEf" # with DynamoDB
+    database_url_secret_arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:database-AbCdEf" # pragma: allowlist secret
     nat                     = true
-    oidc_issuer             = "https://id.example.org" # without an audience
-    zone_id                 = "Z0123456789"            # without a domain
+    oidc_issuer             = "https://id.example.org"
+    zone_id                 = "Z0123456789"
   }
 
   expect_failures = [var.desired_count, var.memory, var.database_url_secret_arn, var.oidc_issuer, var.domain]

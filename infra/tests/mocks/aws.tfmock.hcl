@@ -18,21 +18,21 @@ mock_data "aws_iam_policy_document" {
 
 mock_resource "aws_lb" {
   defaults = {
-    arn        = "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/hello/0123456789abcdef"
-    arn_suffix = "app/hello/0123456789abcdef"
+    arn        = "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/hello/0"
+    arn_suffix = "app/hello/0"
     dns_name   = "hello-1.us-east-1.elb.amazonaws.com"
   }
 }
 
 mock_resource "aws_lb_target_group" {
   defaults = {
-    arn        = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/hello/0123456789abcdef"
-    arn_suffix = "targetgroup/hello/0123456789abcdef"
+    arn        = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/hello/0"
+    arn_suffix = "targetgroup/hello/0"
   }
 }
 
 mock_resource "aws_lb_listener" {
-  defaults = { arn = "arn:aws:elasticloadbalancing:us-east-1:123456789012:listener/app/hello/0123456789abcdef/0123456789abcdef" }
+  defaults = { arn = "arn:aws:elasticloadbalancing:us-east-1:123456789012:listener/app/hello/0/0" }
 }
 
 mock_resource "aws_acm_certificate" {
