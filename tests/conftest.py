@@ -9,6 +9,7 @@ import pytest
 from tests.support import Service
 
 pytest_plugins = [
+    "tests.containers",
     "tests.dynamodb",
     "tests.issuer",
     "tests.postgresql",
