@@ -18,7 +18,7 @@ locals {
     requests = {
       metric = "ALBRequestCountPerTarget"
       label  = "${aws_lb.alb.arn_suffix}/${aws_lb_target_group.hello.arn_suffix}"
-      value  = var.requests_target
+      value  = coalesce(var.requests_target, 60000 * var.cpu / 1024)
     }
   }
 }

@@ -17,8 +17,11 @@ resource "aws_secretsmanager_secret_version" "keys" {
   secret_id     = aws_secretsmanager_secret.keys.id
   secret_string = "[]"
 
+  # A label of its own: AWS deletes old versions without one, and Terraform would write the empty list anew.
+  version_stages = ["AWSCURRENT", "first"]
+
   lifecycle {
-    ignore_changes = [secret_string]
+    ignore_changes = [secret_string, version_stages]
   }
 }
 

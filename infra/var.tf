@@ -105,9 +105,9 @@ variable "max_count" {
 }
 
 variable "cpu_target" {
-  description = "Percent of CPU that autoscaling keeps the tasks at."
+  description = "Percent of CPU that autoscaling keeps the tasks at, for work that requests don't tell: docs/capacity.md."
   type        = number
-  default     = 60
+  default     = 80
   nullable    = false
 
   validation {
@@ -117,13 +117,12 @@ variable "cpu_target" {
 }
 
 variable "requests_target" {
-  description = "Requests a minute and task that autoscaling aims at."
+  description = "Requests a minute and task that autoscaling aims at; null is 60,000 for each vCPU, which leaves room for a crowd: docs/capacity.md."
   type        = number
-  default     = 20000
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = var.requests_target >= 100
+    condition     = coalesce(var.requests_target, 100) >= 100
     error_message = "requests_target is 100 or more."
   }
 }

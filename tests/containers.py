@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.dynamodb import free_port
-from tests.support import ROOT, missing, need, request, until
+from tests.support import ROOT, free_port, missing, need, request, until
 
 # Unpacked, not installed: no script of a package runs, which takes 7 s in place of 50.
 BASE_PACKAGES = "base-files,base-passwd,bash,coreutils,dash,findutils,grep,libc-bin,python3-venv,sed"

@@ -3,7 +3,6 @@
 import asyncio
 import ctypes
 import signal
-import socket
 import subprocess
 import uuid
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT, missing, until
+from tests.support import ROOT, free_port, listens, missing, until
 
 EMULATORS = ROOT / ".venv-emulators"
 MOTO = EMULATORS / "bin" / "moto_server"
@@ -23,20 +22,8 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "s3cret"}
 PR_SET_PDEATHSIG = 1
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def listens(port: int) -> bool:
-    """Return whether somebody listens on the port of loopback."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager

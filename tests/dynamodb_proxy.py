@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.dynamodb import free_port
+from tests.support import free_port
 
 HOLD_SECONDS = 60  # after which a request that is held ends in any case
 

@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support import missing, need, until
+from tests.support import free_port, missing, need, until
 
 PASSWORD = "s3cret%/@:word"
 SETTINGS = {
@@ -41,7 +40,7 @@ class Cluster:
             shutil.chown(self.folder, "postgres", "postgres")
             self._prefix += ["--reuid", "postgres", "--regid", "postgres", "--clear-groups"]
         self.data = self.folder / "data"
-        self.port = _free_port()
+        self.port = free_port()
         self.settings = {**SETTINGS, "unix_socket_directories": str(self.folder), **settings}
         self.process: subprocess.Popen[bytes] | None = None
         self._tool("initdb", "-D", self.data, "-U", "postgres", "-E", "UTF8", "--no-sync", "--locale=C.UTF-8",
@@ -139,13 +138,6 @@ def _binaries() -> Path:
     if not found:
         missing("postgresql is not installed (see requirements/debian.txt)")
     return max(found, key=lambda path: (len(path.parent.name), path))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,18 @@ def missing(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    """Return whether somebody listens on the port of loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @dataclass(frozen=True)
 class Answer:
     """A response, read to its end."""

@@ -11,8 +11,7 @@ import pytest
 
 from tests import attacks
 from tests.attacks import ATTACKS, BY_TEST, EVIL, GROUPS, NEXT, Attack
-from tests.dynamodb import free_port
-from tests.support import ROOT, Service, connect, need, read_to_end, until
+from tests.support import ROOT, Service, connect, free_port, need, read_to_end, until
 
 BORDERS = ["The length of a body", "Length and chunks", "Chunks", "Requests hidden in a body"]
 PROXY = """

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.dynamodb import listens
-from tests.support import ROOT, Service, hello, missing, need, until
+from tests.support import ROOT, Service, hello, listens, missing, need, until
 from tests.terraform import INFRA, PYTHON, Infra, emulated_aws, initialised, variables
 
 # Most of it is the provider's own waiting and starting; on a busy machine the first apply takes minutes.

@@ -124,6 +124,15 @@ run "release" {
   }
 }
 
+run "targets" {
+  assert {
+    condition = { for name, policy in aws_appautoscaling_policy.target : name => policy.target_tracking_scaling_policy_configuration[0].target_value } == {
+      cpu = 80, requests = 15000
+    }
+    error_message = "They are those that docs/capacity.md comes to."
+  }
+}
+
 run "size" {
   variables {
     cpu             = 2048
