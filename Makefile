@@ -17,11 +17,11 @@ install: $(STAMPS)/run  ## Make .venv with the command .venv/bin/hello
 run: $(STAMPS)/run  ## Serve at http://127.0.0.1:5000 on hello.db
 	@HELLO_COMMIT=$${HELLO_COMMIT:-$(COMMIT)} exec $(VENV)/bin/hello serve --log text
 
-test: $(STAMPS)/test $(STAMPS)/emulators $(STAMPS)/fuzz debian  ## Run the checks and all tests; ARGS='-k name' chooses
+test: $(STAMPS)/test $(STAMPS)/emulators $(STAMPS)/fuzz $(STAMPS)/checkov debian  ## Run the checks and all tests; ARGS='-k name' chooses
 	@$(MAKE) --no-print-directory check
 	$(VENV)/bin/python -m pytest $(ARGS)
 
-check: $(STAMPS)/test  ## Lint and type-check: ruff, mypy, zizmor, shellcheck
+check: $(STAMPS)/test  ## Lint and type-check: ruff, mypy, zizmor, shellcheck, terraform fmt
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
@@ -32,6 +32,9 @@ check: $(STAMPS)/test  ## Lint and type-check: ruff, mypy, zizmor, shellcheck
 	if command -v shellcheck >/dev/null; then shellcheck $$tools; \
 	elif [ "$$CI" = true ]; then echo "shellcheck is missing: install requirements/debian.txt" >&2; exit 1; \
 	else echo "skipped: shellcheck is not installed"; fi
+	@if command -v terraform >/dev/null; then terraform fmt -check -diff -recursive infra; \
+	elif [ "$$CI" = true ]; then echo "terraform is missing: it is no package of Debian" >&2; exit 1; \
+	else echo "skipped: terraform is not installed"; fi
 
 format: $(STAMPS)/test  ## Format the code
 	$(VENV)/bin/ruff check --fix .
@@ -50,11 +53,12 @@ lock:  ## Pin the dependencies anew, with hashes (needs uv)
 	$(UV_COMPILE) requirements/build.in -o requirements/build.txt
 	$(UV_COMPILE) pyproject.toml -o requirements/run.txt
 	$(UV_COMPILE) requirements/emulators.in -o requirements/emulators.txt
+	$(UV_COMPILE) requirements/checkov.in -o requirements/checkov.txt
 	$(UV_COMPILE) requirements/fuzz.in -o requirements/fuzz.txt
 	$(UV_COMPILE) pyproject.toml --extra otel --group test -c requirements/run.txt -o requirements/test.txt
 
 clean:  ## Remove what was installed
-	rm -rf $(VENV) .venv-emulators .venv-bench .venv-fuzz .fuzz
+	rm -rf $(VENV) .venv-checkov .venv-emulators .venv-bench .venv-fuzz .fuzz .terraform_cache
 
 # Each step leaves a stamp, so that a second run does nothing and needs no network.
 $(STAMPS)/venv:
@@ -83,6 +87,11 @@ $(STAMPS)/fuzz: $(STAMPS)/venv requirements/fuzz.txt requirements/run.txt
 	$(PYTHON) -m venv .venv-fuzz
 	.venv-fuzz/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
 	  -r requirements/run.txt -r requirements/fuzz.txt
+	@touch $@
+
+$(STAMPS)/checkov: $(STAMPS)/venv requirements/checkov.txt
+	$(PYTHON) -m venv .venv-checkov
+	.venv-checkov/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/checkov.txt
 	@touch $@
 
 .PHONY: debian

@@ -33,7 +33,8 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Return whether somebody listens on the port of loopback."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
@@ -45,7 +46,7 @@ def running(command: Sequence[str | Path], port: int) -> Iterator[str]:
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=_die_with_parent
     )
     try:
-        until(lambda: _listens(port) or process.poll() is not None, f"{command[0]} to listen", 60)
+        until(lambda: listens(port) or process.poll() is not None, f"{command[0]} to listen", 60)
         assert process.poll() is None, f"{command[0]} ended with status {process.returncode}"
         yield f"http://127.0.0.1:{port}"
     finally:

@@ -1,0 +1,373 @@
+"""infra/: formatted, audited, its variables' logic, and all of it applied to an emulated AWS."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_urlsafe
+from typing import Any
+
+import pytest
+
+from tests.dynamodb import listens
+from tests.support import ROOT, Service, hello, missing, need, until
+from tests.terraform import INFRA, PYTHON, Infra, emulated_aws, initialised, variables
+
+# Most of it is the provider's own waiting and starting; on a busy machine the first apply takes minutes.
+pytestmark = pytest.mark.timeout(600)
+
+Process = subprocess.Popen[str]
+
+CHECKOV = ROOT / ".venv-checkov" / "bin" / "checkov"
+OLD, NEW = "a" * 40, "b" * 40
+DIGEST, NEWER_DIGEST = f"sha256:{'0' * 64}", f"sha256:{'1' * 64}"
+SERVICE = {
+    "aws_appautoscaling_policy.target",
+    "aws_appautoscaling_target.service",
+    "aws_ecs_service.hello",
+    "aws_ecs_task_definition.hello",
+}
+TABLE = "aws_dynamodb_table.people[0]"
+
+
+@pytest.fixture(scope="module")
+def audit() -> Iterator[Process | None]:
+    """Checkov over infra/, begun early: most of the time an apply only waits. None if it is not installed."""
+    if not CHECKOV.exists():
+        yield None
+        return
+    with begun(checkov(INFRA), ROOT, {"LOG_LEVEL": "ERROR"}) as process:
+        yield process
+
+
+def checkov(folder: Path) -> list[str]:
+    """Return the command that audits the Terraform in a folder, offline."""
+    options = ["--framework", "terraform", "--skip-download", "--output", "json"]
+    return [str(CHECKOV), "--directory", str(folder), *options]
+
+
+@contextmanager
+def begun(command: list[str], folder: Path, environment: Mapping[str, str]) -> Iterator[Process]:
+    """Run a command beside the tests, and end it with them."""
+    with subprocess.Popen(
+        command, cwd=folder, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def logic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """`terraform test` over infra/tests, begun early."""
+    infra = initialised(tmp_path_factory.mktemp("logic") / "infra")
+    with begun([need("terraform"), "test"], infra.folder, infra.environment) as process:
+        yield process
+
+
+class Applied:
+    """infra/ applied to an AWS of its own: first without a release, then with one."""
+
+    def __init__(self, infra: Infra, endpoint: str) -> None:
+        self.infra = infra
+        self.environment = variables(endpoint)
+        self.first = infra.apply()
+        self.at_first = infra.addresses()
+        infra.release(OLD, DIGEST)
+        self.second = infra.apply()
+        self.outputs = infra.outputs()
+
+    def aws(self, service: str, action: str, **parameters: Any) -> Any:
+        """Ask the emulated AWS, by the AWS SDK that moto brings."""
+        code = (
+            "import boto3, json, sys\n"
+            "service, action, parameters = json.loads(sys.argv[1])\n"
+            "print(json.dumps(getattr(boto3.client(service), action)(**parameters), default=str))"
+        )
+        answer = subprocess.run(
+            [PYTHON, "-c", code, json.dumps([service, action, parameters])],
+            env={**os.environ, **self.environment, "AWS_DEFAULT_REGION": self.environment["AWS_REGION"]},
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        return json.loads(answer.stdout)
+
+
+@pytest.fixture(scope="module")
+def applied(
+    tmp_path_factory: pytest.TempPathFactory,
+    audit: Process | None,
+    logic: Process,
+) -> Iterator[Applied]:
+    """The infrastructure with its service, as the tests of this module find it, one after the other."""
+    with emulated_aws() as endpoint:
+        infra = initialised(tmp_path_factory.mktemp("applied") / "infra", variables(endpoint))
+        yield Applied(infra, endpoint)
+
+
+def test_the_first_apply_makes_all_but_the_service(applied: Applied) -> None:
+    """Without a release there is no service yet; the first release adds that alone, and changes nothing."""
+    assert "Apply complete!" in applied.first
+    kinds = {address.partition("[")[0] for address in applied.at_first}
+    assert kinds & SERVICE == set()
+    assert {
+        "aws_lb.alb",
+        "aws_lb_listener.http",
+        "aws_dynamodb_table.people",
+        "aws_ecr_repository.hello",
+    } <= kinds
+    assert "Plan: 5 to add, 0 to change, 0 to destroy." in applied.second
+    added = {address.partition("[")[0] for address in applied.infra.addresses() - applied.at_first}
+    assert added == SERVICE
+
+
+def test_the_second_plan_is_clean(applied: Applied) -> None:
+    """What was applied is what is there: the next plan has nothing to do."""
+    planned = applied.infra.run("plan", "-detailed-exitcode", check=False)
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+
+
+def test_the_outputs_are_those_that_tools_read(applied: Applied) -> None:
+    """Outputs tell where the service is, and where the release tools find what they need."""
+    outputs = applied.outputs
+    assert outputs["url"] == f"http://{outputs['dns_name']}:5000"
+    assert outputs["release"] == OLD
+    assert outputs["repository_url"].endswith(f"/{outputs['repository_name']}")
+    service = applied.aws(
+        "ecs", "describe_services", cluster=outputs["cluster"], services=[outputs["service"]]
+    )["services"][0]
+    assert service["loadBalancers"][0]["targetGroupArn"] == outputs["target_group_arn"]
+    assert service["runningCount"] == service["desiredCount"] == 2
+    table = applied.aws("dynamodb", "describe_table", TableName=outputs["table"])["Table"]
+    assert table["DeletionProtectionEnabled"]
+
+
+def test_the_document_s_command_finds_the_name(applied: Applied) -> None:
+    """The name of the load balancer can be read from the state, as the exercise does."""
+    shown = applied.infra.run("state", "show", "aws_lb.alb").stdout
+    assert re.search(r'^ *dns_name += "(.+)"$', shown, re.MULTILINE)[1] == applied.outputs["dns_name"]  # type: ignore[index]
+
+
+def test_hello_takes_the_table_as_it_is(applied: Applied, tmp_path: Path) -> None:
+    """`hello migrate` finds key and index right, and people can be kept and listed there."""
+    environment = {**applied.environment, "HELLO_STORE": f"dynamodb://us-east-1/{applied.outputs['table']}"}
+    migrated = hello("migrate", folder=tmp_path, environment=environment)
+    assert migrated.returncode == 0, migrated.stderr
+    assert b"the table is there" in migrated.stdout + migrated.stderr
+    service = Service(tmp_path, environment=environment).start()
+    try:
+        assert service.put("Zoe", "1990-04-23").status == 204
+        assert service.get("/hello/Zoe").status == 200
+        assert service.get("/birthdays?days=366").json()["birthdays"][0]["username"] == "Zoe"
+    finally:
+        assert service.stop() == 0
+
+
+def test_the_service_begins_closed(applied: Applied, tmp_path: Path) -> None:
+    """With the environment and the secret that the task gets at first, nobody is let in, and probes are."""
+    task = applied.aws("ecs", "describe_task_definition", taskDefinition="hello")["taskDefinition"]
+    container = task["containerDefinitions"][0]
+    environment = {entry["name"]: entry["value"] for entry in container["environment"]}
+    for secret in container["secrets"]:
+        value = applied.aws("secretsmanager", "get_secret_value", SecretId=secret["valueFrom"])
+        environment[secret["name"]] = value["SecretString"]
+    assert environment["HELLO_KEYS"] == "[]"
+    short = {
+        "HELLO_HOST": "0.0.0.0",
+        "HELLO_DRAIN_SECONDS": "0",
+    }  # the image's host, and no drain to wait for
+    service = Service(tmp_path, environment={**environment, **applied.environment, **short}).start()
+    service.url = f"http://127.0.0.1:{service.port}"
+    try:
+        assert service.get("/hc").status == 200
+        assert service.get("/ready").status == 200
+        assert service.get("/hello/Zoe").status == 401
+        assert service.put("Zoe", "1990-04-23").status == 401
+        assert service.get("/hello/Zoe", {"Authorization": "Bearer test"}).status == 401
+    finally:
+        assert service.stop() == 0
+
+
+def test_a_new_version_is_one_one_and_one(applied: Applied) -> None:
+    """A release adds a task definition, changes the service, and keeps the old definition."""
+    service = applied.outputs["service"]
+    before = applied.aws("ecs", "describe_services", cluster=applied.outputs["cluster"], services=[service])
+    applied.infra.release(NEW, NEWER_DIGEST)
+    said = applied.infra.apply()
+    assert "Plan: 1 to add, 1 to change, 1 to destroy." in said
+    after = applied.aws("ecs", "describe_services", cluster=applied.outputs["cluster"], services=[service])
+    old, new = (answer["services"][0]["taskDefinition"] for answer in (before, after))
+    assert old != new
+    definition = applied.aws("ecs", "describe_task_definition", taskDefinition=old)["taskDefinition"]
+    assert definition["status"] == "ACTIVE"
+    assert applied.infra.outputs()["release"] == NEW
+
+
+def test_nothing_secret_is_in_state_or_plan(applied: Applied) -> None:
+    """What others write into the secrets stays there, and the test's key is in no state and no plan."""
+    secret = f"hello_{token_urlsafe(32)}"
+    for name, value in (("integration_test_secret", secret), ("keys_secret", '[{"name": "ci"}]')):
+        applied.aws("secretsmanager", "put_secret_value", SecretId=applied.outputs[name], SecretString=value)
+    planned = applied.infra.run("plan", "-detailed-exitcode", "-out=plan", check=False)
+    assert planned.returncode == 0, planned.stdout
+    shown = applied.infra.run("show", "-json", "plan").stdout + applied.infra.run("state", "pull").stdout
+    assert '"aws_secretsmanager_secret"' in shown
+    assert secret not in shown + planned.stdout
+
+
+def test_a_restored_table_takes_the_place_of_the_old_one(applied: Applied) -> None:
+    """The commands of docs/aws.md: a table restored from the backups is adopted, protected and served."""
+    people = {"Key": {"key": {"S": "zoe"}}, "TableName": "hello"}
+    assert applied.aws("dynamodb", "get_item", **people)["Item"]["username"] == {"S": "Zoe"}
+    applied.aws(
+        "dynamodb", "restore_table_to_point_in_time",
+        SourceTableName="hello", TargetTableName="hello-restored", UseLatestRestorableTime=True,
+    )  # fmt: skip
+    with (applied.infra.folder / "terraform.tfvars").open("a") as file:
+        file.write('table_name = "hello-restored"\n')
+    applied.infra.run("state", "rm", TABLE)
+    applied.infra.run("import", TABLE, "hello-restored")
+    said = applied.infra.apply()
+    assert re.search(r"Plan: 1 to add, \d to change, 1 to destroy\.", said)  # the task's environment changes
+    assert applied.infra.outputs()["table"] == "hello-restored"
+    table = applied.aws("dynamodb", "describe_table", TableName="hello-restored")["Table"]
+    assert table["DeletionProtectionEnabled"]
+    backups = applied.aws("dynamodb", "describe_continuous_backups", TableName="hello-restored")
+    recovery = backups["ContinuousBackupsDescription"]["PointInTimeRecoveryDescription"]
+    assert recovery["PointInTimeRecoveryStatus"] == "ENABLED"
+    assert applied.aws("dynamodb", "get_item", **{**people, "TableName": "hello-restored"})["Item"]
+
+
+def test_destroy_leaves_what_is_protected_and_then_nothing(applied: Applied) -> None:
+    """With deletion_protection the people stay; without it nothing does."""
+    destroy = ("destroy", "-auto-approve", "-refresh=false")
+    said = applied.infra.run(*destroy, check=False)
+    assert said.returncode == 1
+    assert "DeletionProtectionEnabled" in said.stderr
+    assert applied.infra.addresses() == {TABLE}  # and a real load balancer; moto destroys a protected one
+    unprotected = "-var=deletion_protection=false"
+    applied.infra.apply("-target=aws_dynamodb_table.people", unprotected)
+    applied.infra.run(*destroy, unprotected)
+    assert applied.infra.addresses() == set()
+    filters = [{"Key": "Service", "Values": ["hello"]}]
+    left = applied.aws("resourcegroupstaggingapi", "get_resources", TagFilters=filters)
+    arns = {resource["ResourceARN"] for resource in left["ResourceTagMappingList"]}
+    # ECS goes on telling of what is inactive; the secrets were protected, and can be had back for 30 days.
+    assert {arn.split(":")[2] for arn in arns} <= {"dynamodb", "ecs", "secretsmanager"}
+    assert applied.aws("dynamodb", "list_tables")["TableNames"] == ["hello"]  # which was restored from
+    assert applied.aws("ecs", "describe_clusters", clusters=["hello"])["clusters"][0]["status"] == "INACTIVE"
+    assert applied.aws("secretsmanager", "list_secrets")["SecretList"] == []
+    assert applied.aws("elbv2", "describe_load_balancers")["LoadBalancers"] == []
+    assert applied.aws("iam", "list_roles")["Roles"] == []
+
+
+def test_the_emulator_ends_with_who_started_it() -> None:
+    """An emulator whose parent was killed answers no more: no run leaves one behind."""
+    starter = (
+        "import subprocess, sys\n"
+        "with subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, text=True) as emulator:\n"
+        "    print(emulator.stdout.readline(), end='', flush=True)\n"
+    )
+    command = [sys.executable, "-c", starter, str(PYTHON), "-m", "rehearsal.emulator"]
+    with begun(command, ROOT, {}) as parent:
+        assert parent.stdout is not None
+        port = int(parent.stdout.readline())
+        assert listens(port)
+        parent.kill()
+        until(lambda: not listens(port), "the emulator to end")
+
+
+def test_logic_of_the_variables(logic: Process) -> None:
+    """The tests in infra/tests pass: every option, every validation, with AWS mocked."""
+    said, _ = logic.communicate(timeout=280)
+    assert logic.returncode == 0, said
+    assert re.search(r"^Success! \d+ passed, 0 failed\.$", said, re.MULTILINE)
+
+
+def test_every_validation_is_tried() -> None:
+    """Each variable with a validation is expected to fail in infra/tests; all are typed and described."""
+    text = (INFRA / "var.tf").read_text()
+    blocks = dict(re.findall(r'^variable "(\w+)" \{\n(.*?)^\}', text, re.MULTILINE | re.DOTALL))
+    tried = set(
+        re.findall(
+            r"\bvar\.(\w+)", " ".join(re.findall(r"expect_failures = \[(.*?)\]", logic_tests(), re.DOTALL))
+        )
+    )
+    assert {name for name, block in blocks.items() if "validation {" in block} == tried
+    for name, block in blocks.items():
+        assert re.search(r"^  description = ", block, re.MULTILINE), name
+        assert re.search(r"^  type +=", block, re.MULTILINE), name
+        nullable = "default     = null" in block or re.search(r"default += null", block)
+        assert bool(nullable) != ("nullable    = false" in block), name
+
+
+def logic_tests() -> str:
+    """Return the text of all files of infra/tests."""
+    return "".join(path.read_text() for path in sorted((INFRA / "tests").glob("*.tftest.hcl")))
+
+
+def test_terraform_is_formatted_and_valid(tmp_path: Path) -> None:
+    """`terraform fmt` changes nothing, `validate` accepts it, and also the examples of a backend."""
+    infra = initialised(tmp_path / "infra")
+    infra.run("fmt", "-check", "-recursive", "-diff")
+    infra.run("validate")
+    example = (infra.folder / "backend.tf.example").read_text()
+    for kind in ("s3", "cloud"):
+        chosen = (
+            example
+            if kind == "s3"
+            else re.sub(r"^# ?", "", example.rpartition("}\n\n")[2], flags=re.MULTILINE)
+        )
+        assert kind in chosen
+        folder = tmp_path / kind
+        folder.mkdir()
+        (folder / "backend.tf").write_text(chosen)
+        subprocess.run([need("terraform"), "fmt", "-check", folder], check=True, timeout=60)
+
+
+def test_the_diagram_is_drawn_from_its_text() -> None:
+    """docs/aws.svg has the words of docs/aws.dot: it was rendered after the last change."""
+    drawn = subprocess.run(
+        [need("dot"), "-Tsvg", ROOT / "docs" / "aws.dot"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    words, shown = (
+        sorted(re.findall(r"<text [^>]*>(.*?)</text>|<title>(.*?)</title>", text))
+        for text in (drawn.stdout, (ROOT / "docs" / "aws.svg").read_text())
+    )
+    assert words == shown
+    assert len(words) > 20
+
+
+def test_checkov_finds_nothing(audit: Process | None) -> None:
+    """Checkov's rules hold, and each exception has its reason on its line."""
+    if audit is None:
+        missing("checkov is not installed (make .venv/.stamps/checkov)")
+    said, _ = audit.communicate(timeout=280)
+    assert audit.returncode == 0, said
+    summary = json.loads(said)["summary"]
+    assert summary["failed"] == 0
+    assert summary["parsing_errors"] == 0
+    assert summary["passed"] > 100
+    lines = [line for path in INFRA.glob("*.tf") for line in path.read_text().splitlines()]
+    skips = [line for line in lines if "checkov:" in line]
+    assert skips
+    assert all(re.fullmatch(r" +#checkov:skip=CKV2?_AWS_\d+: \w.{7,}", line) for line in skips)
+
+
+def test_checkov_finds_what_is_wrong(tmp_path: Path) -> None:
+    """A table that can't be recovered is found: the audit reads what is there."""
+    if not CHECKOV.exists():
+        missing("checkov is not installed (make .venv/.stamps/checkov)")
+    for name in ("storage.tf", "var.tf"):
+        text = (INFRA / name).read_text()
+        (tmp_path / name).write_text(text.replace("enabled = true", "enabled = false"))
+    with begun(checkov(tmp_path), ROOT, {"LOG_LEVEL": "ERROR"}) as process:
+        said, _ = process.communicate(timeout=280)
+    failed = [check["check_id"] for check in json.loads(said)["results"]["failed_checks"]]
+    assert "CKV_AWS_28" in failed  # point-in-time recovery
