@@ -7,7 +7,7 @@ COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
 UV_COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
 .DELETE_ON_ERROR:
-.PHONY: help install run test check format bench fuzz lock sbom clean
+.PHONY: help install run test check format bench fuzz lock sbom image publish clean
 
 help:  ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -29,7 +29,7 @@ check: $(STAMPS)/test  ## Lint and type-check: ruff, mypy, zizmor, shellcheck, t
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	@tools=$$(git ls-files -z | xargs -0 grep -lE '^#!.*\b(ba)?sh\b'); \
-	if command -v shellcheck >/dev/null; then shellcheck $$tools; \
+	if command -v shellcheck >/dev/null; then shellcheck --external-sources --check-sourced $$tools; \
 	elif [ "$$CI" = true ]; then echo "shellcheck is missing: install requirements/debian.txt" >&2; exit 1; \
 	else echo "skipped: shellcheck is not installed"; fi
 	@if command -v terraform >/dev/null; then terraform fmt -check -diff -recursive infra; \
@@ -45,6 +45,12 @@ bench: $(STAMPS)/run  ## Measure beside the peers; writes bench/results/
 
 sbom: $(STAMPS)/test  ## List what runs, as CycloneDX: writes hello.cdx.json
 	$(VENV)/bin/python requirements/sbom.py hello.cdx.json
+
+image:  ## Build the container image of this commit, as hello:<commit>
+	@image/build.sh $(ARGS)
+
+publish:  ## Build it and push it to REPOSITORY=registry/name, else to Terraform's; prints the digest
+	@image/publish.sh $(ARGS)
 
 fuzz: $(STAMPS)/test $(STAMPS)/fuzz  ## Fuzz the parsers and the API; TIME=600 says how many seconds
 	$(VENV)/bin/python -m fuzz.run --time $(or $(TIME),60) $(ARGS)

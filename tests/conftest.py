@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import Service
 
-pytest_plugins = ["tests.dynamodb", "tests.issuer", "tests.postgresql", "tests.terraform"]
+pytest_plugins = ["tests.dynamodb", "tests.issuer", "tests.postgresql", "tests.terraform", "tests.containers"]
 
 Serve = Callable[..., Service]
 

@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from hello.settings import Settings
+from hello.usage import UsageError
+from hello.workers import Supervisor
 from tests.conftest import Serve
 from tests.support import (
     HELLO,
@@ -298,6 +302,13 @@ def test_workers_do_not_outlive_their_supervisor(serve: Serve) -> None:
     service.process.wait()
     until(lambda: not any(alive(pid) for pid in workers(service)), "the workers to end")
     assert not listening(service)
+
+
+def test_workers_need_a_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing can be written, as in a container that is read-only, it says what to do."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with socket.socket() as bound, pytest.raises(UsageError, match=r"No such file or directory\.\n.* TMPDIR"):
+        Supervisor(Settings(workers=2), bound).run()
 
 
 def test_metrics_of_workers_add_up(serve: Serve) -> None:

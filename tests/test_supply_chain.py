@@ -251,6 +251,17 @@ def test_the_workflow_runs_the_test_command_on_each_python() -> None:
     assert PROJECT["project"]["requires-python"] == f">={versions[0]}"
 
 
+def test_what_is_released_was_tested() -> None:
+    """The image is published of tested commits alone, by make, with no script in the workflow."""
+    text = (ROOT / ".github" / "workflows" / "release.yml").read_text()
+    needs = dict(re.findall(r"^  (\w+):\n(?:    .*\n|\n)*?    needs: (\w+)$", text, re.MULTILINE))
+    assert needs == {"part": "test", "image": "part"}
+    assert "uses: $/.github/workflows/test.yml\n" in text
+    runs = re.findall(r" run: (.+)", text)
+    assert len(runs) == text.count(" run:")
+    assert [run for run in runs if not re.search(r"(^|\$\()make (publish|sbom)|^sudo apt-get ", run)] == []
+
+
 def test_each_exception_to_a_rule_has_its_reason() -> None:
     """Where src/hello does what a rule of ruff, also of security, warns of, it says why on that line."""
     lines = [

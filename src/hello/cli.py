@@ -65,7 +65,8 @@ def serve(*, settings: Settings = Settings()) -> int:
     from hello.audit import open_file
     from hello.logs import set_up_logging
 
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # also in the background of a shell that ignores it
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     if refusal := settings.refusal():
         raise UsageError(refusal)
     if settings.keys or settings.keys_file:

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from hello.settings import Settings
+from hello.usage import UsageError
 
 if TYPE_CHECKING:
     from hello.tls import Credentials
@@ -39,9 +40,13 @@ class Supervisor:
         self._forced = 0  # the exit status after a second signal
 
     def run(self) -> int:
-        """Supervise until a signal; return the exit status: 0 if all workers ended well."""
+        """Supervise until a signal; return the exit status: 0 if all workers ended well.
+
+        Raises:
+            UsageError: there is no folder for what the workers count.
+        """
         # Read by prometheus-client when it is imported: hence here, and the import in the workers.
-        metrics = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="hello-metrics-")
+        metrics = os.environ["PROMETHEUS_MULTIPROC_DIR"] = _folder_for_metrics()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._pass_on)
         try:
@@ -104,6 +109,16 @@ class Supervisor:
             with suppress(ProcessLookupError):  # it has just ended, and was not taken off the list yet
                 os.kill(pid, number)
         self._socket.close()  # the workers listen on their own copies, for as long as each of them drains
+
+
+def _folder_for_metrics() -> str:
+    try:
+        return tempfile.mkdtemp(prefix="hello-metrics-")
+    except OSError as error:
+        raise UsageError(
+            f"--workers above 1 needs a folder for what the workers count: {error.strerror or error}.\n"
+            "Name one that can be written to in TMPDIR, or mount one at /tmp; or serve with one worker."
+        ) from error
 
 
 def _work(serve: Callable[[], None]) -> int:

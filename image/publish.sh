@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Builds the image of the commit that is checked out, pushes it with the commit as its tag, and prints its digest.
+#   image/publish.sh [--arch amd64|arm64] [--part]
+#   image/publish.sh --list
+# --part pushes it as <commit>-<architecture>; --list then makes <commit> of amd64 and arm64, without building.
+# A tag is never moved: where it has the same image already, nothing is pushed, and where it has another, that is an error.
+# REPOSITORY (registry/name) says where to, else Terraform's output does; BUILDER and BASE are those of build.sh.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=image/common.sh
+. image/common.sh
+
+architecture=$(uname -m) part='' list=''
+while [ $# -gt 0 ]; do
+  case $1 in
+    --arch) architecture=${2:?--arch needs amd64 or arm64} && shift 2 ;;
+    --part) part=yes && shift ;;
+    --list) list=yes && shift ;;
+    *) fail "usage: image/publish.sh [--arch amd64|arm64] [--part] | --list" ;;
+  esac
+done
+architecture=$(find_architecture "$architecture")
+commit=$(find_commit)
+builder=$(find_builder)
+# shellcheck source=image/with-docker.sh
+. "image/with-$builder.sh"
+
+repository=${REPOSITORY:-$(terraform -chdir=infra output -raw repository_url 2>/dev/null || true)}
+[ -n "$repository" ] || fail "Nothing says where to publish: set REPOSITORY=registry/name, or make the infrastructure" \
+  "first, for then Terraform's output repository_url does."
+[[ $repository =~ ^[^/:]+(:[0-9]+)?(/[a-z0-9._-]+)+$ ]] ||
+  fail "REPOSITORY is $repository; it has to be registry/name, without a tag."
+registry=${repository%%/*}
+insecure='' # read by with-*.sh: as for docker, a registry on this very machine may speak HTTP
+if [[ $registry =~ ^(localhost|127\.[0-9.]+)(:[0-9]+)?$ ]]; then insecure=yes; fi
+errors=$(mktemp)
+trap 'rm -f "$errors"' EXIT
+
+# ECR gives passwords for some hours. Other registries: `docker login` or `buildah login` beforehand.
+log_in() {
+  [[ $registry =~ ^[0-9]+\.dkr\.ecr(-fips)?\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?$ ]] || return 0
+  command -v aws >/dev/null || fail "To log in to $registry the AWS CLI is needed, and it is not here."
+  aws ecr get-login-password --region "${BASH_REMATCH[2]}" |
+    "$builder" login --username AWS --password-stdin "$registry" >&2 ||
+    fail "Logging in to $registry failed: see above. Does \`aws sts get-caller-identity\` tell who you are? Expired" \
+      "credentials: \`aws sso login\`, or new keys. Denied: the role needs ecr:GetAuthorizationToken."
+}
+
+# Prints the digest of what is published under a tag, then those that it refers to; nothing where the tag is free.
+published() {
+  digests_of "$repository:$1" 2>"$errors" && return
+  grep -qiE 'manifest unknown|name unknown|no such manifest' "$errors" ||
+    fail "$registry does not tell what it has under $1:" "$(tail -3 "$errors")"
+}
+
+# publish TAG CONTENT…: prints the digest of the tag, which has or gets what the digests CONTENT say; `upload` pushes.
+publish() {
+  local tag=$1 content there
+  there=$(published "$tag")
+  if [ -z "$there" ]; then
+    upload "$repository:$tag" >&2 || fail "Pushing $repository:$tag failed: see above."
+    there=$(published "$tag")
+  else
+    for content in "${@:2}"; do
+      grep -qxF "$content" <<<"$there" ||
+        fail "$repository:$tag is there already, as ${there%%$'\n'*}, and is not what was made here of this commit." \
+          "Was it made on another base, or by another tool? A tag is not moved; delete that image to replace it."
+    done
+    echo "$repository:$tag is there already, and is the same: nothing to push" >&2
+  fi
+  echo "${there%%$'\n'*}"
+}
+
+if [ -z "$list" ]; then
+  image/build.sh --arch "$architecture" >/dev/null
+  upload() { push "hello:$commit" "$1"; }
+  log_in
+  publish "$commit${part:+-$architecture}" "$(id_of "hello:$commit")"
+else
+  log_in
+  digests=()
+  for architecture in amd64 arm64; do
+    there=$(published "$commit-$architecture")
+    [ -n "$there" ] || fail "$repository:$commit-$architecture is not there: publish it first, with --part."
+    digests+=("${there%%$'\n'*}")
+  done
+  upload() { push_list "$1" "${digests[@]/#/$repository@}"; }
+  publish "$commit" "${digests[@]}"
+fi
