@@ -9,6 +9,7 @@ import pytest
 from tests.support import Service
 
 pytest_plugins = ["tests.dynamodb", "tests.issuer", "tests.postgresql", "tests.terraform", "tests.containers"]
+pytest.register_assert_rewrite("tests.kubernetes_rules")
 
 Serve = Callable[..., Service]
 
