@@ -21,7 +21,7 @@ test: $(STAMPS)/test $(STAMPS)/emulators $(STAMPS)/fuzz $(STAMPS)/checkov debian
 	@$(MAKE) --no-print-directory check
 	$(VENV)/bin/python -m pytest $(ARGS)
 
-check: $(STAMPS)/test  ## Lint and type-check: ruff, mypy, zizmor, shellcheck, terraform fmt
+check: $(STAMPS)/test $(STAMPS)/kubernetes  ## Lint and type-check: ruff, mypy, zizmor, shellcheck, terraform fmt, kustomize
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
@@ -35,6 +35,7 @@ check: $(STAMPS)/test  ## Lint and type-check: ruff, mypy, zizmor, shellcheck, t
 	@if command -v terraform >/dev/null; then terraform fmt -check -diff -recursive infra; \
 	elif [ "$$CI" = true ]; then echo "terraform is missing: it is no package of Debian" >&2; exit 1; \
 	else echo "skipped: terraform is not installed"; fi
+	@for overlay in k8s/overlays/*; do .venv-kubernetes/bin/kubectl kustomize $$overlay >/dev/null || exit 1; done
 
 format: $(STAMPS)/test  ## Format the code
 	$(VENV)/bin/ruff check --fix .
@@ -72,12 +73,13 @@ lock:  ## Pin the dependencies anew, with hashes (needs uv)
 	$(UV_COMPILE) pyproject.toml -o requirements/run.txt
 	$(UV_COMPILE) requirements/emulators.in -o requirements/emulators.txt
 	$(UV_COMPILE) requirements/checkov.in -o requirements/checkov.txt
+	$(UV_COMPILE) requirements/kubernetes.in -o requirements/kubernetes.txt
 	$(UV_COMPILE) requirements/fuzz.in -o requirements/fuzz.txt
 	$(UV_COMPILE) bench/capacity/requirements.in -o bench/capacity/requirements.txt
 	$(UV_COMPILE) pyproject.toml --extra otel --group test -c requirements/run.txt -o requirements/test.txt
 
 clean:  ## Remove what was installed
-	rm -rf $(VENV) .venv-bench .venv-capacity .venv-checkov .venv-emulators .venv-fuzz .fuzz .terraform_cache
+	rm -rf $(VENV) .venv-bench .venv-capacity .venv-checkov .venv-emulators .venv-fuzz .venv-kubernetes .fuzz .terraform_cache
 
 # Each step leaves a stamp, so that a second run does nothing and needs no network.
 $(STAMPS)/venv:
@@ -117,6 +119,11 @@ $(STAMPS)/capacity: $(STAMPS)/venv bench/capacity/requirements.txt
 $(STAMPS)/checkov: $(STAMPS)/venv requirements/checkov.txt
 	$(PYTHON) -m venv .venv-checkov
 	.venv-checkov/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/checkov.txt
+	@touch $@
+
+$(STAMPS)/kubernetes: $(STAMPS)/venv requirements/kubernetes.txt
+	$(PYTHON) -m venv .venv-kubernetes
+	.venv-kubernetes/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/kubernetes.txt
 	@touch $@
 
 .PHONY: debian

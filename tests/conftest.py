@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.release",
     "tests.terraform",
 ]
+pytest.register_assert_rewrite("tests.kubernetes_rules")
 
 Serve = Callable[..., Service]
 

@@ -755,6 +755,17 @@ def test_ipv6_loopback_is_served(serve: Serve) -> None:
     assert service.get("/hello/Zoe").status == 200
 
 
+def test_a_connection_at_rest_is_closed_when_it_was_told(serve: Serve) -> None:
+    """A connection that asks nothing more stays open for keep-alive-seconds, and no shorter."""
+    service = serve("--keep-alive-seconds", "1.5")
+    with closing(HTTPConnection("127.0.0.1", service.port, timeout=30)) as connection:
+        connection.request("GET", "/hc")
+        connection.getresponse().read()
+        answered = time.monotonic()
+        assert connection.sock.recv(1) == b""
+        assert time.monotonic() - answered >= 1
+
+
 def test_keep_alive_serves_many_requests_on_one_connection(shared: Service) -> None:
     """One connection serves request after request."""
     with closing(HTTPConnection("127.0.0.1", shared.port, timeout=30)) as connection:

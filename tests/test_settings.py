@@ -196,6 +196,7 @@ REFUSED = {
     "workers": ["0", "257", "1.0"],
     "drain_seconds": ["-0.1", "3601", "nan"],
     "stop_seconds": ["-0.1", "3601", "nan"],
+    "keep_alive_seconds": ["0", "3601", "nan"],
     "max_in_flight": ["0", "1000001", "many"],
     "request_timeout": ["0", "3601"],
     "log": ["xml"],

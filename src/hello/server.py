@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hello.server")
 
-KEEP_ALIVE_SECONDS = 75  # longer than the 60 s of load balancers, so that they never meet a closed one
 SPARE_FILES = 64  # for the store, the logs and whatever else the process opens
 LAST_WORDS_SECONDS = 1.0
 EVERYWHERE = [("x-content-type-options", "nosniff")]  # header fields of every answer
@@ -141,7 +140,7 @@ class Server(uvicorn.Server):
                 headers=EVERYWHERE if secured_by is None else UNDER_TLS,
                 proxy_headers=False,
                 backlog=BACKLOG,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type] # seconds, which may be 1.5
                 timeout_graceful_shutdown=settings.stop_seconds,  # type: ignore[arg-type] # seconds, as wait_for takes
             )
         )
@@ -155,7 +154,7 @@ class Server(uvicorn.Server):
         self._look: asyncio.Task[None] | None = None
         self._application = application
         self._drain_seconds = settings.drain_seconds
-        self._sweeper = Sweeper(settings.request_timeout, KEEP_ALIVE_SECONDS)
+        self._sweeper = Sweeper(settings.request_timeout, settings.keep_alive_seconds)
         self._supervised = supervised
         self._on_listening = on_listening
         self._stopping = False

@@ -237,6 +237,15 @@ class Settings(KeySettings, CalendarSettings):
             help="Seconds that requests in flight have to finish, once no more are taken.",
         ),
     ] = 30.0
+    keep_alive_seconds: Annotated[
+        float,
+        Parameter(
+            env_var="HELLO_KEEP_ALIVE_SECONDS",
+            group=LISTENING,
+            validator=Within(0.001, 3600),
+            help="Seconds until a connection that asks nothing more is closed; above the load balancer's.",
+        ),
+    ] = 75.0
     oidc_issuer: Annotated[
         str | None,
         Parameter(
