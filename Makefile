@@ -10,7 +10,7 @@ UV_COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate
 .PHONY: help install run test check format bench fuzz lock sbom clean
 
 help:  ## List the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 install: $(STAMPS)/run  ## Make .venv with the command .venv/bin/hello
 
@@ -37,6 +37,13 @@ format: $(STAMPS)/test  ## Format the code
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
+.PHONY: ami ami-rehearse
+ami: $(STAMPS)/run  ## Make the AMI of this commit by Packer; AWS_REGION says where, ARCHITECTURE=x86_64 for what
+	image/ami.sh
+
+ami-rehearse: $(STAMPS)/run $(STAMPS)/emulators  ## Provision, boot and ask the AMI's machine, without AWS (as root)
+	$(VENV)/bin/python -m rehearsal.ami
+
 bench: $(STAMPS)/run  ## Measure beside the peers; writes bench/results/
 	bench/run $(ARGS)
 
@@ -54,7 +61,7 @@ lock:  ## Pin the dependencies anew, with hashes (needs uv)
 	$(UV_COMPILE) pyproject.toml --extra otel --group test -c requirements/run.txt -o requirements/test.txt
 
 clean:  ## Remove what was installed
-	rm -rf $(VENV) .venv-emulators .venv-bench .venv-fuzz .fuzz
+	rm -rf $(VENV) .venv-emulators .venv-bench .venv-fuzz .fuzz .rehearsal
 
 # Each step leaves a stamp, so that a second run does nothing and needs no network.
 $(STAMPS)/venv:

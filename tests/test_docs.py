@@ -40,7 +40,7 @@ def pages() -> Iterator[Path]:
 
 PAGES = list(pages())
 # Pages that tell people of hello, and not of programs of their own or of others, nor of what attackers send.
-OTHERS = {"attacks.md", "dependencies.md"}
+OTHERS = {"ami.md", "attacks.md", "dependencies.md"}
 TELLING = [page for page in PAGES if page.parent in {ROOT, DOCS} and page.name not in OTHERS]
 
 
@@ -329,9 +329,9 @@ def test_paths_exist(page: Path, routes: dict[str, set[str]]) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_make_targets_exist(page: Path) -> None:
     """Each `make` target that a page names is one."""
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for text in code(page):
-        if named := re.match(r"make ([a-z]+)", text):
+        if named := re.match(r"make ([a-z-]+)", text):
             assert named[1] in targets, text
 
 
