@@ -17,7 +17,7 @@ install: $(STAMPS)/run  ## Make .venv with the command .venv/bin/hello
 run: $(STAMPS)/run  ## Serve at http://127.0.0.1:5000 on hello.db
 	@HELLO_COMMIT=$${HELLO_COMMIT:-$(COMMIT)} exec $(VENV)/bin/hello serve --log text
 
-test: $(STAMPS)/test $(STAMPS)/emulators $(STAMPS)/fuzz debian  ## Run the checks and all tests; ARGS='-k name' chooses
+test: $(STAMPS)/test $(STAMPS)/emulators $(STAMPS)/fuzz debian base  ## Run the checks and all tests; ARGS='-k name' chooses
 	@$(MAKE) --no-print-directory check
 	$(VENV)/bin/python -m pytest $(ARGS)
 
@@ -92,6 +92,10 @@ $(STAMPS)/fuzz: $(STAMPS)/venv requirements/fuzz.txt requirements/run.txt
 	  -r requirements/run.txt -r requirements/fuzz.txt
 	@touch $@
 
-.PHONY: debian
+.PHONY: debian base
 debian:
 	@./requirements/install-debian
+
+# The Debian that the tests boot; made once a week, where it can be.
+base: $(STAMPS)/venv debian
+	@$(VENV)/bin/python -m rehearsal.machine

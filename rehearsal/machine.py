@@ -5,6 +5,7 @@ It takes root, systemd-nspawn (systemd-container) and mmdebstrap, and leaves not
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -153,3 +154,7 @@ class Machine:
                 break
             time.sleep(0.01)
         raise subprocess.SubprocessError((self.root.parent / "console").read_text())
+
+
+if __name__ == "__main__" and os.geteuid() == 0 and shutil.which("mmdebstrap"):
+    make_base()  # ahead of the tests, for it takes a minute

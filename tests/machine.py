@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,13 +17,6 @@ from tests.support import JSON, ROOT, Answer, missing, need, request, until
 
 COMMIT = "c0ffee" * 6 + "abcd"
 USER_DATA = "HELLO_OPEN=true\nHELLO_DRAIN_SECONDS=1\n"
-
-
-def pack(folder: Path, commit: str = COMMIT) -> Path:
-    """Pack what provision.sh installs, as of a made-up commit."""
-    environment = {**os.environ, "HELLO_COMMIT": commit}
-    subprocess.run([ROOT / "image" / "bundle.sh", folder], env=environment, check=True, timeout=280)
-    return folder
 
 
 class Instance:
@@ -87,12 +81,15 @@ def entries(*names: str) -> tuple[list[str], str]:
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What image/bundle.sh packs."""
-    return pack(tmp_path_factory.mktemp("bundle") / "bundle")
+    """What image/bundle.sh packs, as of a made-up commit."""
+    folder = tmp_path_factory.mktemp("bundle") / "bundle"
+    environment = {**os.environ, "HELLO_COMMIT": COMMIT}
+    subprocess.run([ROOT / "image" / "bundle.sh", folder], env=environment, check=True, timeout=280)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def root(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A Debian that image/provision.sh has made a machine for hello of, not booted."""
     for command in ("mmdebstrap", "systemd-nspawn", "setpriv", "ss"):
         need(command)
@@ -101,7 +98,8 @@ def root(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("machine") / "root"
     make_root(root)
     provision(root, bundle)
-    return root
+    yield root
+    shutil.rmtree(root)  # pytest keeps the folders of three runs, and this is a whole Debian
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """A machine that is provisioned further: another commit, and Amazon's agents, if Amazon has signed them."""
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import partial
@@ -10,7 +11,7 @@ from threading import Thread
 import pytest
 
 from rehearsal.machine import BUNDLE, OUTSIDE
-from tests.machine import COMMIT, USER_DATA, Instance, pack
+from tests.machine import COMMIT, USER_DATA, Instance
 from tests.support import need, until
 
 pytestmark = pytest.mark.timeout(900)  # the first one makes the machine, of a Debian that may have to be made
@@ -19,14 +20,12 @@ AGENTS = {"SSM": "amazon-ssm-agent", "CLOUDWATCH": "amazon-cloudwatch-agent"}
 CONFIGURATION = "/opt/aws/amazon-cloudwatch-agent/etc/amazon-cloudwatch-agent.d/file_hello.json"
 
 
-def test_another_commit_is_installed_beside(
-    instance: Instance, root: Path, tmp_path: Path, bundle: Path
-) -> None:
+def test_another_commit_is_installed_beside(instance: Instance, root: Path, bundle: Path) -> None:
     """It runs after that; the first one is still there to go back to, and what was put is kept."""
     instance.restart(USER_DATA)
     assert instance.request("PUT", "/hello/kay", b'{"dateOfBirth":"1990-04-23"}').status == 204
-    (root / "opt/other").mkdir()
-    subprocess.run(["cp", "-r", f"{pack(tmp_path / 'other', OTHER)}/.", root / "opt/other"], check=True)
+    shutil.copytree(bundle, root / "opt/other")
+    (root / "opt/other/commit").write_text(OTHER)
     for command, commit in (
         ("/opt/other/provision.sh", OTHER),
         (f"ln -sfn {COMMIT} /opt/hello/current && systemctl restart hello", COMMIT),
