@@ -7,7 +7,7 @@ COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
 UV_COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
 .DELETE_ON_ERROR:
-.PHONY: help install run test check format bench capacity fuzz lock sbom image publish deploy rollback integration-test clean
+.PHONY: help install run test check format bench capacity fuzz lock sbom image publish ami ami-rehearse deploy rollback integration-test clean
 
 help:  ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -17,7 +17,7 @@ install: $(STAMPS)/run  ## Make .venv with the command .venv/bin/hello
 run: $(STAMPS)/run  ## Serve at http://127.0.0.1:5000 on hello.db
 	@HELLO_COMMIT=$${HELLO_COMMIT:-$(COMMIT)} exec $(VENV)/bin/hello serve --log text
 
-test: $(STAMPS)/test $(STAMPS)/emulators $(STAMPS)/fuzz $(STAMPS)/checkov debian  ## Run the checks and all tests; ARGS='-k name' chooses
+test: $(STAMPS)/test $(STAMPS)/emulators $(STAMPS)/fuzz $(STAMPS)/checkov debian base  ## Run the checks and all tests; ARGS='-k name' chooses
 	@$(MAKE) --no-print-directory check
 	$(VENV)/bin/python -m pytest $(ARGS)
 
@@ -40,6 +40,13 @@ check: $(STAMPS)/test $(STAMPS)/kubernetes  ## Lint and type-check: ruff, mypy, 
 format: $(STAMPS)/test  ## Format the code
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+.PHONY: ami ami-rehearse
+ami: $(STAMPS)/run  ## Make the AMI of this commit by Packer; AWS_REGION says where, ARCHITECTURE=x86_64 for what
+	image/ami.sh
+
+ami-rehearse: $(STAMPS)/run $(STAMPS)/emulators  ## Provision, boot and ask the AMI's machine, without AWS (as root)
+	$(VENV)/bin/python -m rehearsal.ami
 
 bench: $(STAMPS)/run  ## Measure beside the peers; writes bench/results/
 	bench/run $(ARGS)
@@ -79,7 +86,7 @@ lock:  ## Pin the dependencies anew, with hashes (needs uv)
 	$(UV_COMPILE) pyproject.toml --extra otel --group test -c requirements/run.txt -o requirements/test.txt
 
 clean:  ## Remove what was installed
-	rm -rf $(VENV) .venv-bench .venv-capacity .venv-checkov .venv-emulators .venv-fuzz .venv-kubernetes .fuzz .terraform_cache
+	rm -rf $(VENV) .venv-bench .venv-capacity .venv-checkov .venv-emulators .venv-fuzz .venv-kubernetes .fuzz .rehearsal .terraform_cache
 
 # Each step leaves a stamp, so that a second run does nothing and needs no network.
 $(STAMPS)/venv:
@@ -126,6 +133,10 @@ $(STAMPS)/kubernetes: $(STAMPS)/venv requirements/kubernetes.txt
 	.venv-kubernetes/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/kubernetes.txt
 	@touch $@
 
-.PHONY: debian
+.PHONY: debian base
 debian:
 	@./requirements/install-debian
+
+# The Debian that the tests boot; made once a week, where it can be.
+base: $(STAMPS)/venv debian
+	@$(VENV)/bin/python -m rehearsal.machine

@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.containers",
     "tests.dynamodb",
     "tests.issuer",
+    "tests.machine",
     "tests.postgresql",
     "tests.release",
     "tests.terraform",

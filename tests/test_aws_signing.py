@@ -4,7 +4,7 @@ import hmac
 import subprocess
 
 from hello.stores.aws_credentials import Credentials
-from hello.stores.aws_signing import Signer, signing_key
+from hello.stores.aws_signing import CONTENT_TYPE, Signer, signing_key
 from tests.support import ROOT, missing
 
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"  # pragma: allowlist secret
@@ -14,9 +14,9 @@ BODY = '{"TableName":"hello","Key":{"key":{"S":"zoë"}}}'
 BOTOCORE = """
 import datetime, sys
 from botocore import auth, awsrequest, credentials
-host, token, secret, now, body = sys.argv[1:]
+host, token, secret, now, body, kind = sys.argv[1:]
 auth.get_current_datetime = lambda: datetime.datetime.fromtimestamp(float(now), datetime.timezone.utc)
-fields = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": "DynamoDB_20120810.GetItem"}
+fields = {"Content-Type": kind, "X-Amz-Target": "DynamoDB_20120810.GetItem"}
 request = awsrequest.AWSRequest("POST", f"https://{host}/", fields, body.encode())
 keys = credentials.Credentials("AKIDEXAMPLE", secret, token or None)
 auth.SigV4Auth(keys, "dynamodb", "eu-central-1").add_auth(request)
@@ -24,12 +24,12 @@ print(request.headers["Authorization"])
 """
 
 
-def botocore_signs(host: str, token: str) -> str:
+def botocore_signs(host: str, token: str, kind: str = CONTENT_TYPE) -> str:
     """Return the Authorization field that botocore makes."""
     python = ROOT / ".venv-emulators" / "bin" / "python"
     if not python.exists():
         missing("botocore is not installed (make .venv/.stamps/emulators)")
-    command = [str(python), "-c", BOTOCORE, host, token, SECRET, str(NOW), BODY]
+    command = [str(python), "-c", BOTOCORE, host, token, SECRET, str(NOW), BODY, kind]
     return subprocess.run(command, capture_output=True, check=True, timeout=60, text=True).stdout.strip()
 
 
@@ -53,6 +53,17 @@ def test_requests_are_signed_as_botocore_signs_them() -> None:
             assert headers["Authorization"] == botocore_signs(host, token)
             assert headers["X-Amz-Date"] == "20150830T123600Z"
             assert headers.get("X-Amz-Security-Token", "") == token
+
+
+def test_the_content_type_of_another_service_is_signed() -> None:
+    """That of Secrets Manager is sent, and is part of what is signed."""
+    kind = "application/x-amz-json-1.1"
+    host = "dynamodb.eu-central-1.amazonaws.com"
+    signer = Signer("eu-central-1", "dynamodb", host, kind)
+    credentials = Credentials("AKIDEXAMPLE", SECRET)
+    headers = signer.headers(credentials, "DynamoDB_20120810.GetItem", BODY.encode(), NOW)
+    assert headers["Content-Type"] == kind
+    assert headers["Authorization"] == botocore_signs(host, "", kind)
 
 
 def test_another_day_or_key_has_another_signature() -> None:

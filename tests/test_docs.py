@@ -40,7 +40,7 @@ def pages() -> Iterator[Path]:
 
 PAGES = list(pages())
 # Pages that tell people of hello, and not of programs of their own or of others, nor of what attackers send.
-OTHERS = {"attacks.md", "dependencies.md"}
+OTHERS = {"ami.md", "attacks.md", "dependencies.md"}
 TELLING = [page for page in PAGES if page.parent in {ROOT, DOCS} and page.name not in OTHERS]
 
 

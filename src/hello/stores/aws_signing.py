@@ -8,7 +8,7 @@ from typing import NamedTuple
 from hello.stores.aws_credentials import Credentials
 
 ALGORITHM = "AWS4-HMAC-SHA256"
-CONTENT_TYPE = "application/x-amz-json-1.0"
+CONTENT_TYPE = "application/x-amz-json-1.0"  # of DynamoDB; that of some services ends in 1.1
 
 
 class Signer:
@@ -18,8 +18,9 @@ class Signer:
     HMACs are of the day.
     """
 
-    def __init__(self, region: str, service: str, host: str) -> None:
+    def __init__(self, region: str, service: str, host: str, content_type: str = CONTENT_TYPE) -> None:
         """Sign for `host` as the Host field has it: with the port, where that is not the scheme's own."""
+        self._content_type = content_type
         self._host = host
         self._region = region
         self._service = service
@@ -37,14 +38,14 @@ class Signer:
             names = "content-type;host;x-amz-date;x-amz-security-token;x-amz-target"
             token = f"x-amz-security-token:{credentials.token}\n"
         request = (
-            f"POST\n/\n\ncontent-type:{CONTENT_TYPE}\nhost:{self._host}\nx-amz-date:{instant.timestamp}\n"
+            f"POST\n/\n\ncontent-type:{self._content_type}\nhost:{self._host}\nx-amz-date:{instant.timestamp}\n"
             f"{token}x-amz-target:{target}\n\n{names}\n{hashlib.sha256(body).hexdigest()}"
         )
         scope = f"{instant.day}/{self._region}/{self._service}/aws4_request"
         text = string_to_sign(instant.timestamp, scope, request)
         signature = hmac.digest(self._key(credentials, instant.day), text.encode(), "sha256").hex()
         headers = {
-            "Content-Type": CONTENT_TYPE,
+            "Content-Type": self._content_type,
             "X-Amz-Date": instant.timestamp,
             "X-Amz-Target": target,
             "Authorization": f"{ALGORITHM} Credential={credentials.key_id}/{scope}, "

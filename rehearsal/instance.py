@@ -1,0 +1,76 @@
+"""A stand-in of the instance metadata service, version 2, as far as an instance of ours asks it."""
+
+import json
+import secrets
+import threading
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+ADDRESS = "169.254.169.254"
+ROLE = "hello-instance"
+CREDENTIALS = {"AccessKeyId": "test", "SecretAccessKey": "test", "Token": "test"}
+
+
+class Metadata:
+    """Serves what an instance is told of itself; `user_data` may change at any time."""
+
+    def __init__(self, private_address: str, address: str = ADDRESS, port: int = 80) -> None:
+        """Listen where this thread's network is."""
+        self.user_data = ""
+        self.without_token = 0  # requests of version 1, all refused
+        self._private_address = private_address
+        self._tokens: set[str] = set()
+        self._server = ThreadingHTTPServer((address, port), self._handler())
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return self._server.server_port
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _find(self, path: str) -> str | None:
+        found = {
+            "user-data": self.user_data or None,
+            "meta-data/local-ipv4": self._private_address,
+            "meta-data/iam/security-credentials/": ROLE,
+            f"meta-data/iam/security-credentials/{ROLE}": json.dumps(
+                {**CREDENTIALS, "Expiration": (datetime.now(UTC) + timedelta(hours=6)).isoformat()}
+            ),
+        }
+        return found.get(path.removeprefix("/latest/"))
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        metadata = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                lasting = self.headers["X-aws-ec2-metadata-token-ttl-seconds"]
+                if self.path != "/latest/api/token" or not lasting:
+                    return self._answer(400, "")
+                token = secrets.token_urlsafe()
+                metadata._tokens.add(token)
+                return self._answer(200, token)
+
+            def do_GET(self) -> None:
+                if self.headers["X-aws-ec2-metadata-token"] not in metadata._tokens:
+                    metadata.without_token += 1
+                    return self._answer(401, "")
+                found = metadata._find(self.path)
+                return self._answer(200, found) if found is not None else self._answer(404, "")
+
+            def _answer(self, status: int, text: str) -> None:
+                body = text.encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - named there
+                """Say nothing."""
+
+        return Handler
