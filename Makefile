@@ -41,7 +41,6 @@ format: $(STAMPS)/test  ## Format the code
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-.PHONY: ami ami-rehearse
 ami: $(STAMPS)/run  ## Make the AMI of this commit by Packer; AWS_REGION says where, ARCHITECTURE=x86_64 for what
 	image/ami.sh
 

@@ -20,9 +20,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.containers import Container, Engine
-from tests.dynamodb import free_port
 from tests.kubernetes import K8S, Manifests, Object, render
-from tests.support import JSON, hello, request, until
+from tests.support import JSON, free_port, hello, request, until
 
 MOTO_ACCOUNT = "123456789012"
 OVERRIDDEN = "/run/test"
