@@ -66,7 +66,7 @@ resource "aws_ecs_task_definition" "hello" {
     user                   = "65532"
     readonlyRootFilesystem = true
     linuxParameters        = { capabilities = { drop = ["ALL"] }, initProcessEnabled = true } # PID 1 is deaf until it has handlers
-    mountPoints            = [{ sourceVolume = "tmp", containerPath = "/tmp" }] # Fargate has no tmpfs; VOLUME /tmp in the image makes it writable
+    mountPoints            = [{ sourceVolume = "tmp", containerPath = "/tmp" }]               # Fargate has no tmpfs; VOLUME /tmp in the image makes it writable
 
     logConfiguration = {
       logDriver = "awslogs"
