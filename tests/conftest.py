@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import Service
 
-pytest_plugins = ["tests.dynamodb", "tests.issuer", "tests.postgresql"]
+pytest_plugins = ["tests.dynamodb", "tests.etcd", "tests.issuer", "tests.postgresql"]
 
 Serve = Callable[..., Service]
 
