@@ -43,24 +43,32 @@ class Authority:
         starts: datetime | None = None,
         lasts: timedelta = timedelta(days=90),
         names: Sequence[str] = ("localhost",),
+        also_client: bool = False,
     ) -> "Pair":
         """Issue a certificate for servers on this machine; by default it began an hour ago."""
-        return self._issue(name, ExtendedKeyUsageOID.SERVER_AUTH, starts, lasts, names)
+        purposes = [ExtendedKeyUsageOID.SERVER_AUTH]
+        if also_client:
+            purposes.append(ExtendedKeyUsageOID.CLIENT_AUTH)
+        return self._issue(name, purposes, starts, lasts, names)
 
-    def client(self, name: str = "client") -> "Pair":
-        """Issue a certificate for clients."""
-        return self._issue(name, ExtendedKeyUsageOID.CLIENT_AUTH, None, timedelta(days=90), ())
+    def client(self, name: str = "client", *, common_name: bool = True) -> "Pair":
+        """Issue a certificate for clients; etcd's JSON gateway takes none with a common name."""
+        purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]
+        return self._issue(name, purposes, None, timedelta(days=90), (), common_name=common_name)
 
     def _issue(
         self,
         name: str,
-        purpose: x509.ObjectIdentifier,
+        purposes: Sequence[x509.ObjectIdentifier],
         starts: datetime | None,
         lasts: timedelta,
         names: Sequence[str],
+        *,
+        common_name: bool = True,
     ) -> "Pair":
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, next(iter(names), name))])
+        kind = NameOID.COMMON_NAME if common_name else NameOID.ORGANIZATION_NAME
+        subject = x509.Name([x509.NameAttribute(kind, next(iter(names), name))])
         starts = starts or datetime.now(UTC) - timedelta(hours=1)
         usage = _usage(signs=False)
         points = [x509.UniformResourceIdentifier("http://crl.invalid/hello.crl")]
@@ -68,7 +76,7 @@ class Authority:
             self._builder(subject, key.public_key(), starts, lasts)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(usage, critical=True)
-            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
             .add_extension(
                 x509.CRLDistributionPoints([x509.DistributionPoint(points, None, None, None)]),
                 critical=False,

@@ -11,6 +11,7 @@ from tests.support import Service
 pytest_plugins = [
     "tests.containers",
     "tests.dynamodb",
+    "tests.etcd",
     "tests.issuer",
     "tests.machine",
     "tests.postgresql",

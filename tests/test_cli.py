@@ -156,7 +156,7 @@ def test_what_is_wrong_is_said(arguments: tuple[str, ...], says: str, tmp_path: 
     [
         (
             "help",
-            "Available commands: serve, import, export, digest, migrate, compact, birthdays",
+            "Available commands: serve, import, export, digest, migrate, compact, birthdays, discover",
             "hello --help",
         ),
         ("--port 1", "Name a command first", "hello --help"),

@@ -50,11 +50,12 @@ def name_of(page: Path) -> str:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service with TLS, whose metrics are all there are, that has been asked for something."""
+    """A service with TLS and etcd, whose metrics are all there are, that has been asked for something."""
     folder = tmp_path_factory.mktemp("docs")
     authority = Authority(folder)
     trust = ssl.create_default_context(cafile=authority.file)
-    service = Service(folder, authority.server().options, trust=trust).start()
+    options = (*authority.server().options, "--etcd", "http://127.0.0.1:1")  # where nobody listens
+    service = Service(folder, options, trust=trust).start()
     assert request(service.url.replace("https", "http"), "GET", "/").status == 400  # a failed handshake
     assert service.put("Zoe", "1990-04-23").status == 204
     yield service
@@ -320,6 +321,8 @@ def test_paths_exist(page: Path, routes: dict[str, set[str]]) -> None:
     for text in code(page):
         if found := re.fullmatch(r"(?:([A-Z]+) )?(/[^ ]*)", text):
             path, _, fragment = found[2].partition("#")
+            if path.startswith(Settings().etcd_prefix):
+                continue  # a key of etcd's
             path = path.partition("?")[0].replace("<username>", "{username}")
             assert path in routes, text
             assert (found[1] or "GET") in routes[path], text
@@ -371,6 +374,8 @@ def test_settings_exist(page: Path) -> None:
     """What a page names as settings are written, words and hyphens, is a setting or a kind of problem."""
     known = {argument.name.removeprefix("--") for argument in arguments("serve")}
     known |= {kind.slug for kind in problems.ALL_KINDS} | {"x-request-id"}
+    taken = " ".join(values(argument) for name in COMMANDS for argument in arguments(name))
+    known |= set(re.findall(r"`([a-z-]+)`", taken))
     words = [re.match(r"[a-z]+(?:-[a-z]+)+(?= = |$)", text) for text in code(page)]
     assert {word[0] for word in words if word} <= known
 

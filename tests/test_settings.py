@@ -40,6 +40,15 @@ TEXTS = {
     "tls_cert": ("a.pem", "b.pem"),
     "tls_key": ("a.pem", "b.pem"),
     "tls_client_ca": ("a.pem", "b.pem"),
+    "etcd": ("http://127.0.0.1:2379", "https://10.0.0.1:2379,https://10.0.0.2:2379"),
+    "etcd_prefix": ("/skydns/local/hello", "/a"),
+    "etcd_user": ("a", "b"),
+    "etcd_password": ("a", "b"),
+    "etcd_password_file": ("a", "b"),
+    "etcd_ca": ("a.pem", "b.pem"),
+    "etcd_cert": ("a.pem", "b.pem"),
+    "etcd_key": ("a.pem", "b.pem"),
+    "advertise": ("10.0.0.5", "[::1]:80"),
 }
 
 each_setting = pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
@@ -220,6 +229,15 @@ REFUSED = {
     "tls_cert": [],  # test_tls.py has what is refused of the files
     "tls_key": [],
     "tls_client_ca": [],
+    "etcd": ["10.0.0.1:2379", "http://a:secret@10.0.0.1:2379", "http://10.0.0.1"],
+    "etcd_prefix": ["hello", "/hello/", "/a b", "/"],
+    "etcd_user": [],
+    "etcd_password": [],
+    "etcd_password_file": [],  # test_discover.py has what is refused of the files
+    "etcd_ca": [],
+    "etcd_cert": [],
+    "etcd_key": [],
+    "advertise": ["a b", "10.0.0.5:0", ":80"],
 }
 
 
@@ -328,6 +346,37 @@ def test_passwords_are_not_told(url: str, told: str) -> None:
     assert effective(read("--store", url))["store"] == told
 
 
+def test_the_password_of_etcd_is_not_told() -> None:
+    """That there is one is."""
+    told = effective(read("--etcd-user", "hello", environment={"HELLO_ETCD_PASSWORD": "secret"}))
+    assert told["etcd_password"] == "***"
+
+
+ETCD, USER = ("--etcd", "https://10.0.0.1:2379"), ("--etcd-user", "hello")
+WITH_PASSWORD = (*USER, "--etcd-password", "secret")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((*ETCD, *USER), "A user of etcd and a password go together"),
+        ((*ETCD, "--etcd-password-file", "a"), "A user of etcd and a password go together"),
+        ((*ETCD, *WITH_PASSWORD, "--etcd-password-file", "a"), "either in HELLO_ETCD_PASSWORD or by"),
+        ((*ETCD, "--etcd-cert", "a.pem"), "give both --etcd-cert and --etcd-key"),
+        (("--etcd", "http://10.0.0.1:2379", *WITH_PASSWORD), "in clear"),
+        (("--etcd", "https://10.0.0.1:2379,http://10.0.0.2:2379", *WITH_PASSWORD), "in clear"),
+        (("--etcd", "http://127.0.0.1:2379", *WITH_PASSWORD), None),
+        ((*ETCD, *WITH_PASSWORD, "--etcd-cert", "a.pem", "--etcd-key", "b.pem"), None),
+    ],
+)
+def test_what_can_not_be_used_with_etcd_is_refused(arguments: tuple[str, ...], says: str | None) -> None:
+    """A password travels encrypted, and what goes together is given together."""
+    refused = read(*arguments).refusal()
+    assert (refused is None) == (says is None)
+    assert (says or "") in (refused or "")
+    assert "secret" not in (refused or "")
+
+
 def test_unknown_variables_are_warned_of() -> None:
     """Each HELLO_* variable that is no setting is named, with what was meant perhaps."""
     known = {variable(field.name): "x" for field in fields(Settings)}
@@ -339,7 +388,7 @@ def test_unknown_variables_are_warned_of() -> None:
     assert strange.endswith("Did you mean HELLO_STORE?")
 
 
-@pytest.mark.parametrize("command", ["import", "export", "birthdays"])
+@pytest.mark.parametrize("command", ["import", "export", "birthdays", "discover"])
 def test_commands_warn_of_a_misspelt_variable(command: str, tmp_path: Path) -> None:
     """A misspelt HELLO_STORE would have them work on another store."""
     ended = hello(command, folder=tmp_path, environment={"HELLO_STOER": "sqlite:///mine.db"})
@@ -355,5 +404,6 @@ def test_help_names_each_setting_under_its_kind(tmp_path: Path) -> None:
         assert variable(field.name) in shown
     headings = [line.split()[1] for line in shown.splitlines() if line.startswith("╭")]
     assert headings == [
-        "Store", "Calendar", "Listening", "TLS", "Rights", "Limits", "Logging", "Audit", "Other",
+        "Store", "Calendar", "Listening", "TLS", "Rights", "Limits", "Discovery", "Logging",
+        "Audit", "Other",
     ]  # fmt: skip

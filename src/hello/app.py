@@ -25,7 +25,7 @@ from hello.query import Today
 from hello.rights import PERSON, Admission
 from hello.routes import Routes
 from hello.settings import Settings
-from hello.stores import Store
+from hello.stores import Store, StoreError
 from hello.timeouts import SharedTimeout
 
 CLIENT_GONE = 499  # in logs and metrics only, as nginx has it: no answer was sent
@@ -58,7 +58,7 @@ class Application:
         self._body_limit = SharedTimeout(settings.request_timeout)
         self._outcomes = Outcomes(metrics, log_all=settings.access_log == "all")
         today = Today(settings.timezone, clock)
-        observed = ObservedStore(store, metrics)
+        observed = self._store = ObservedStore(store, metrics)
         needs = guard.rights.table if guard.rights else None
         self._routes = Routes(settings, observed, today, audit, needs, metrics.render)
         table = self.table = self._routes.table()
@@ -74,6 +74,14 @@ class Application:
         """From now on be unhealthy, and close each connection after its answer."""
         self._routes.draining = True
         self.fast_path.closed = True
+
+    async def is_ready(self) -> bool:
+        """Return whether /ready would be 200: the store answers."""
+        try:
+            await self._store.ping()
+        except StoreError:
+            return False
+        return True
 
     def tick(self) -> None:
         """Do what is to be done now and then; called each second."""

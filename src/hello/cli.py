@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App, CycloptsError, Group
 
-from hello import __version__, commands, key_commands
+from hello import __version__, commands, discover_command, key_commands
 from hello.completion import add_completion
 from hello.files import discard_output, flush_output
 from hello.keys import Keys, KeysError
@@ -75,6 +75,10 @@ def serve(*, settings: Settings = Settings()) -> int:
     logger = logging.getLogger("hello")
     for warning in unknown_variables(os.environ):
         logger.warning("%s", warning)
+    if settings.etcd is not None:
+        from hello import etcd_access  # with an HTTP client that takes long to load
+
+        etcd_access.check(settings)
     if settings.audit_log is not None:
         os.close(open_file(settings.audit_log))  # what is wrong with it is said once, not by each worker
     secured_by = _credentials(settings)
@@ -110,6 +114,7 @@ app.command(commands.digest, usage="hello digest [OPTIONS]")
 app.command(commands.migrate, usage="hello migrate [OPTIONS]")
 app.command(commands.compact, usage="hello compact [OPTIONS]")
 app.command(commands.birthdays, usage="hello birthdays [OPTIONS]")
+app.command(discover_command.discover, usage="hello discover [OPTIONS]")
 app.command(key_commands.app)
 
 

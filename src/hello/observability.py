@@ -124,11 +124,38 @@ class TLSMetrics:
         self._handshake_failures.labels(reason).inc()
 
 
+class DiscoveryMetrics:
+    """What is measured of the registration in etcd."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registered = Gauge(
+            "hello_discovery_registered",
+            "Whether this instance is registered in etcd, as far as it knows: 1 or 0.",
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self._failures = Counter(
+            "hello_discovery_failures",
+            "Tries to register or to stay so that failed.",
+            registry=registry,
+        )
+
+    def registered(self, there: bool) -> None:
+        """Tell whether the last try was a success."""
+        self._registered.set(there)
+
+    def failed(self) -> None:
+        """Count a failed try."""
+        self._failures.inc()
+
+
 class Metrics:
     """The metrics of one process. With several workers, `render` adds those of all of them up."""
 
-    def __init__(self, commit: str, *, shared: bool = False, tls: bool = False) -> None:
-        """Declare the metrics, those of `tls` where there is TLS.
+    def __init__(
+        self, commit: str, *, shared: bool = False, tls: bool = False, discovery: bool = False
+    ) -> None:
+        """Declare the metrics, those of `tls` and `discovery` where there are these.
 
         `shared` says that workers share PROMETHEUS_MULTIPROC_DIR.
         """
@@ -181,6 +208,7 @@ class Metrics:
         )
         build.labels(__version__, commit).set(1)
         self.tls = TLSMetrics(registry) if tls else None
+        self.discovery = DiscoveryMetrics(registry) if discovery else None
         if not shared:
             ProcessCollector(registry=registry)
             PlatformCollector(registry=registry)

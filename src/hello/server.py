@@ -1,8 +1,8 @@
 """The server: uvicorn on a socket of ours, and the order of stopping.
 
-On SIGTERM or SIGINT: be unhealthy; go on serving for `drain_seconds`, closing each connection after
-its answer; stop listening; finish what is in flight; close the store; return. A second signal ends
-the process at once.
+On SIGTERM or SIGINT: be registered no longer; be unhealthy; go on serving for `drain_seconds`, closing
+each connection after its answer; stop listening; finish what is in flight; close the store; return. A
+second signal ends the process at once.
 """
 
 import asyncio
@@ -34,6 +34,7 @@ from hello.sweeper import Sweeper
 from hello.tracing import Traced, traced
 
 if TYPE_CHECKING:
+    from hello.discovery import Registration
     from hello.tls import Credentials
 
 logger = logging.getLogger("hello.server")
@@ -60,6 +61,7 @@ def run(
     secured_by: "Credentials | None" = None,
     *,
     supervised: bool = False,
+    turn: int | None = None,
     on_listening: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until a signal ends it.
@@ -70,6 +72,7 @@ def run(
         secured_by: for TLS; without, HTTP is in clear.
         supervised: one of several workers, whose supervisor handles second signals and whose
             metrics are shared.
+        turn: a file that the workers share; see `discovery`.
         on_listening: called once requests are taken.
 
     Raises:
@@ -77,7 +80,7 @@ def run(
         StoreError: the store can't be opened.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, bound, secured_by, supervised, on_listening))
+        runner.run(_serve(settings, bound, secured_by, supervised, turn, on_listening))
 
 
 async def _serve(
@@ -85,9 +88,15 @@ async def _serve(
     bound: socket.socket,
     secured_by: "Credentials | None",
     supervised: bool,
+    turn: int | None,
     on_listening: Callable[[], None],
 ) -> None:
-    metrics = Metrics(settings.commit, shared=supervised, tls=secured_by is not None)
+    metrics = Metrics(
+        settings.commit,
+        shared=supervised,
+        tls=secured_by is not None,
+        discovery=settings.etcd is not None,
+    )
     guard = guard_of(settings)
     audit = AuditLog.open(settings.audit_log, metrics)
     store = await open_store(
@@ -96,15 +105,27 @@ async def _serve(
         patient=True,
         connections=settings.store_connections,
     )
+    registration = None
     try:
         await guard.start()
         application = create_app(settings, store, guard=guard, audit=audit, metrics=metrics)
         outermost = traced(application, os.environ)
-        server = Server(settings, application, outermost, secured_by, on_listening, supervised=supervised)
+        registration = _registration(settings, bound, application, turn)
+        server = Server(
+            settings,
+            application,
+            outermost,
+            secured_by,
+            on_listening,
+            registration=registration,
+            supervised=supervised,
+        )
         await server.serve([bound])
         if cut := server.server_state.tasks:  # by the time limit: let them say so
             await asyncio.wait(cut, timeout=LAST_WORDS_SECONDS)
     finally:
+        if registration is not None:  # where a stop has not done so
+            await registration.close()
         await guard.close()
         await store.close()
         if audit is not None:
@@ -112,6 +133,17 @@ async def _serve(
     if isinstance(outermost, Traced):
         await outermost.shutdown()
     logger.info("stopped")
+
+
+def _registration(
+    settings: Settings, bound: socket.socket, application: Application, turn: int | None
+) -> "Registration | None":
+    if settings.etcd is None or application.metrics.discovery is None:
+        return None
+    from hello.discovery import Registration  # with an HTTP client that takes long to load
+
+    port = bound.getsockname()[1]
+    return Registration.open(settings, port, application.is_ready, application.metrics.discovery, turn)
 
 
 class Server(uvicorn.Server):
@@ -125,6 +157,7 @@ class Server(uvicorn.Server):
         secured_by: "Credentials | None",
         on_listening: Callable[[], None],
         *,
+        registration: "Registration | None",
         supervised: bool,
     ) -> None:
         """Serve `outermost`, which is the application or wraps it."""
@@ -155,6 +188,8 @@ class Server(uvicorn.Server):
         self._application = application
         self._drain_seconds = settings.drain_seconds
         self._sweeper = Sweeper(settings.request_timeout, settings.keep_alive_seconds)
+        self._registration = registration
+        self._leaving: asyncio.Task[None] | None = None
         self._supervised = supervised
         self._on_listening = on_listening
         self._stopping = False
@@ -169,6 +204,8 @@ class Server(uvicorn.Server):
         url = url_of((sockets or [])[0], tls=self._secured_by is not None)
         logger.info("listening", extra={"fields": {"url": url, "pid": os.getpid()}})
         self._on_listening()
+        if self._registration is not None and not self._stopping:
+            self._registration.start()
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # once a second
@@ -204,6 +241,12 @@ class Server(uvicorn.Server):
             logger.warning("second signal: stopping at once")
             os._exit(128 + number)
         self._stopping = True
+        self._leaving = asyncio.get_running_loop().create_task(self._leave())
+
+    async def _leave(self) -> None:
+        # First: who finds us by etcd should send nothing more before we are seen to be unhealthy.
+        if self._registration is not None:
+            await self._registration.close()
         logger.info("draining", extra={"fields": {"seconds": self._drain_seconds}})
         self._application.start_draining()
         asyncio.get_running_loop().call_later(self._drain_seconds, self._stop_listening)

@@ -11,6 +11,7 @@ from cyclopts import CoercionError, Group, Parameter, Token
 
 from hello import birthday
 from hello.addresses import networks
+from hello.endpoints import advertised, endpoints, in_clear
 from hello.issuer_url import check_issuer
 from hello.rates import Rate
 from hello.rights import MetricsScope
@@ -18,10 +19,22 @@ from hello.stores import check_url
 
 PREFIX = "HELLO_"
 
-STORE, CALENDAR, LISTENING, TLS, RIGHTS, LIMITS, LOGGING, AUDIT, OTHER = (
+STORE, CALENDAR, LISTENING, TLS, RIGHTS, LIMITS, DISCOVERY, LOGGING, AUDIT, OTHER = (
     Group(name, sort_key=number)
     for number, name in enumerate(
-        ("Store", "Calendar", "Listening", "TLS", "Rights", "Limits", "Logging", "Audit", "Other"), 1
+        (
+            "Store",
+            "Calendar",
+            "Listening",
+            "TLS",
+            "Rights",
+            "Limits",
+            "Discovery",
+            "Logging",
+            "Audit",
+            "Other",
+        ),
+        1,
     )
 )
 
@@ -69,6 +82,21 @@ def _check_proxies(_: type, value: str | None) -> None:
 def _check_issuer(_: type, value: str | None) -> None:
     if value is not None:
         check_issuer(value)
+
+
+def _check_etcd(_: type, value: str | None) -> None:
+    if value is not None:
+        endpoints(value)
+
+
+def _check_prefix(_: type, value: str) -> None:
+    if not re.fullmatch(r"(/[A-Za-z0-9_.-]+)+", value):
+        raise ValueError("Give a key such as /skydns/local/hello, with no slash at its end.")
+
+
+def _check_advertise(_: type, value: str | None) -> None:
+    if value is not None:
+        advertised(value)
 
 
 def _check_host(_: type, value: str) -> None:
@@ -184,7 +212,88 @@ class KeySettings(FileSettings):
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Settings(KeySettings, CalendarSettings):
+class EtcdSettings(FileSettings):
+    """Where instances find each other."""
+
+    etcd: Annotated[
+        str | None,
+        Parameter(
+            env_var="HELLO_ETCD",
+            group=DISCOVERY,
+            validator=_check_etcd,
+            help="Register in etcd: its members' client URLs, by commas, such as https://10.0.0.1:2379.",
+        ),
+    ] = None
+    etcd_prefix: Annotated[
+        str,
+        Parameter(
+            env_var="HELLO_ETCD_PREFIX",
+            group=DISCOVERY,
+            validator=_check_prefix,
+            help="The key that instances are registered under; CoreDNS serves this one as hello.local.",
+        ),
+    ] = "/skydns/local/hello"
+    etcd_user: Annotated[
+        str | None,
+        Parameter(env_var="HELLO_ETCD_USER", group=DISCOVERY, help="The user to log in to etcd as."),
+    ] = None
+    etcd_password: Annotated[
+        str | None,
+        Parameter(
+            env_var="HELLO_ETCD_PASSWORD",
+            group=DISCOVERY,
+            help="The user's password; not as a flag, which others on the machine can see.",
+        ),
+    ] = None
+    etcd_password_file: Annotated[
+        Path | None,
+        Parameter(
+            env_var="HELLO_ETCD_PASSWORD_FILE",
+            group=DISCOVERY,
+            help="A file with the password; it is read at each login.",
+        ),
+    ] = None
+    etcd_ca: Annotated[
+        Path | None,
+        Parameter(
+            env_var="HELLO_ETCD_CA",
+            group=DISCOVERY,
+            help="Believe members with a certificate by a CA in this PEM file; else by one of the system's.",
+        ),
+    ] = None
+    etcd_cert: Annotated[
+        Path | None,
+        Parameter(
+            env_var="HELLO_ETCD_CERT",
+            group=DISCOVERY,
+            help="The client certificate to show to etcd, PEM.",
+        ),
+    ] = None
+    etcd_key: Annotated[
+        Path | None,
+        Parameter(env_var="HELLO_ETCD_KEY", group=DISCOVERY, help="The client certificate's key, PEM."),
+    ] = None
+
+    def etcd_refusal(self) -> str | None:
+        """Return why etcd can't be asked with these settings, None where it can."""
+        if self.etcd_password and self.etcd_password_file:
+            return "Give the password either in HELLO_ETCD_PASSWORD or by --etcd-password-file."
+        has_password = bool(self.etcd_password or self.etcd_password_file)
+        if bool(self.etcd_user) != has_password:
+            return (
+                "A user of etcd and a password go together: give --etcd-user (HELLO_ETCD_USER) and"
+                " --etcd-password-file (HELLO_ETCD_PASSWORD_FILE) or HELLO_ETCD_PASSWORD."
+            )
+        if (self.etcd_cert is None) != (self.etcd_key is None):
+            return "A client certificate and its key go together: give both --etcd-cert and --etcd-key."
+        if has_password and self.etcd and in_clear(self.etcd):
+            return "The password would cross the network in clear: give https URLs to --etcd (HELLO_ETCD)."
+        return None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Settings(EtcdSettings, KeySettings, CalendarSettings):
     """All that `hello serve` can be told."""
 
     host: Annotated[
@@ -349,6 +458,16 @@ class Settings(KeySettings, CalendarSettings):
             help="Seconds that a client has to send its request.",
         ),
     ] = 10.0
+    advertise: Annotated[
+        str | None,
+        Parameter(
+            env_var="HELLO_ADVERTISE",
+            group=DISCOVERY,
+            validator=_check_advertise,
+            help="The address to register, host or host:port; by default the one listened on or, where that"
+            " is all of them, the one that the way to etcd begins at.",
+        ),
+    ] = None
     log: Annotated[
         Literal["text", "json"] | None,
         Parameter(
@@ -389,6 +508,8 @@ class Settings(KeySettings, CalendarSettings):
                 "An issuer and an audience go together: give both --oidc-issuer (HELLO_OIDC_ISSUER) and"
                 " --oidc-audience (HELLO_OIDC_AUDIENCE), or a token for another service would do here."
             )
+        if unusable := self.etcd_refusal():
+            return unusable
         if self.has_rights or self.open or _is_loopback(self.host):
             return None
         return (
@@ -423,8 +544,8 @@ def effective(settings: StoreSettings) -> dict[str, Any]:
         for name in (field.name for field in fields(settings))
         if (value := getattr(settings, name)) is not None
     }
-    if "keys" in told:
-        told["keys"] = "***"  # digests, which are no secret; but long, and nobody's business
+    # The entries of keys hold digests, which are no secret; but they are long, and nobody's business.
+    told |= dict.fromkeys(told.keys() & {"etcd_password", "keys"}, "***")
     return {**told, "store": without_passwords(settings.store)}
 
 

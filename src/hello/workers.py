@@ -33,6 +33,7 @@ class Supervisor:
         self._settings = settings
         self._socket = bound
         self._secured_by = secured_by  # as at the start; each worker goes on from there by itself
+        self._turn = None if settings.etcd is None else tempfile.TemporaryFile()  # noqa: SIM115 - as long as we
         self._started: dict[int, float] = {}
         self._stopping = False
         self._passed_on = 0
@@ -75,7 +76,8 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
-        server.run(self._settings, self._socket, self._secured_by, supervised=True)
+        turn = None if self._turn is None else self._turn.fileno()
+        server.run(self._settings, self._socket, self._secured_by, supervised=True, turn=turn)
 
     def _wait(self) -> int:
         failed = 0
