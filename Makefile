@@ -7,7 +7,8 @@ COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
 UV_COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
 .DELETE_ON_ERROR:
-.PHONY: help install run test check format bench capacity fuzz lock sbom image publish ami ami-rehearse deploy rollback integration-test clean
+.PHONY: help install run test check format bench capacity fuzz lock sbom image publish ami ami-rehearse rehearse deploy rollback \
+  integration-test clean
 
 help:  ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -49,6 +50,9 @@ ami-rehearse: $(STAMPS)/run $(STAMPS)/emulators  ## Provision, boot and ask the 
 
 bench: $(STAMPS)/run  ## Measure beside the peers; writes bench/results/
 	bench/run $(ARGS)
+
+rehearse: $(STAMPS)/run $(STAMPS)/emulators  ## Play releases on this machine, with no AWS account; ARGS=--help tells more
+	@$(VENV)/bin/python -m rehearsal $(ARGS)
 
 sbom: $(STAMPS)/test  ## List what runs, as CycloneDX: writes hello.cdx.json
 	$(VENV)/bin/python requirements/sbom.py hello.cdx.json

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rehearsal.providers import CACHE, use_mirror
 from tests.support import ROOT, missing, need
 
 INFRA = ROOT / "infra"
 PYTHON = ROOT / ".venv-emulators" / "bin" / "python"
 UNTRACKED = (".terraform", "*.tfstate*", "terraform.tfvars", "*.auto.tfvars*", "backend.tf")
-PROVIDERS = "registry.terraform.io"
-CACHE = ROOT / ".terraform_cache"  # a provider from the registry is fetched once
 REGION = "us-east-1"
 # An emulator's gap fails at once, in place of 25 retries.
 CREDENTIALS = {
@@ -82,26 +81,13 @@ def initialised(folder: Path, environment: Mapping[str, str] | None = None) -> I
     own = {"TF_IN_AUTOMATION": "1", "TF_CLI_ARGS": "-no-color", "TF_PLUGIN_CACHE_DIR": str(CACHE)}
     infra = Infra(folder, {**own, **(environment or {})})
     done = infra.run("init", "-input=false", "-lockfile=readonly", check=False)
-    mirror = _mirror() if done.returncode else None
-    if mirror:
-        configuration = folder / ".terraform.rc"
-        configuration.write_text(
-            f'provider_installation {{\n  filesystem_mirror {{\n    path = "{mirror}"\n  }}\n}}\n'
-        )
+    configuration = folder / ".terraform.rc"
+    if done.returncode and use_mirror(configuration):
         infra = Infra(folder, {**infra.environment, "TF_CLI_CONFIG_FILE": str(configuration)})
         done = infra.run("init", "-input=false", "-lockfile=readonly", check=False)
     if done.returncode:
         missing(f"terraform init finds no AWS provider, in the registry or in a mirror:\n{done.stderr}")
     return infra
-
-
-def _mirror() -> Path | None:
-    """Return the folder of a provider mirror that is a few levels below the root, if there is one."""
-    for depth in range(1, 5):
-        for found in sorted(Path("/").glob("/".join([*"*" * depth, PROVIDERS]))):
-            if found.is_dir() and found.parts[1] not in {"proc", "sys"}:
-                return found.parent
-    return None
 
 
 @contextmanager

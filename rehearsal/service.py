@@ -1,0 +1,85 @@
+"""What Terraform set for a service, as the agent obeys it. All times are seconds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TargetGroup:
+    """How targets are checked, and how they leave."""
+
+    path: str = "/hc"
+    codes: str = "200"
+    interval: float = 30
+    timeout: float = 5
+    healthy: int = 5  # checks in a row
+    unhealthy: int = 2
+    deregistration_delay: float = 300
+
+    def faster(self, speed: float) -> "TargetGroup":
+        """Return the same in time-lapse. The time for an answer stays, for the machine is no faster."""
+        return replace(
+            self,
+            interval=self.interval / speed,
+            deregistration_delay=self.deregistration_delay / speed,
+        )
+
+
+@dataclass(frozen=True)
+class TaskDefinition:
+    """What a task runs: `commit` of `folder`, or why there is none, in `missing`."""
+
+    arn: str
+    commit: str = ""
+    folder: Path = Path()
+    missing: str = ""
+    command: tuple[str, ...] = ("serve",)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stop_timeout: float = 30
+    log: tuple[str, str] | None = None  # group, and prefix of the streams
+
+    def faster(self, speed: float) -> "TaskDefinition":
+        """Return the same in time-lapse: hello's own times of stopping too."""
+        lapsed = {
+            name: f"{float(value) / speed:g}"
+            for name, value in self.environment.items()
+            if name in {"HELLO_DRAIN_SECONDS", "HELLO_STOP_SECONDS"}
+        }
+        return replace(
+            self,
+            environment={**self.environment, **lapsed},
+            stop_timeout=self.stop_timeout / speed,
+        )
+
+
+@dataclass(frozen=True)
+class Service:
+    """How many tasks run, and how they are replaced. The defaults are those of ECS."""
+
+    desired: int = 1
+    minimum_percent: int = 100
+    maximum_percent: int = 200
+    grace: float = 0
+    breaker: bool = False
+    rollback: bool = False
+    target_group: TargetGroup = TargetGroup()
+
+    @property
+    def minimum(self) -> int:
+        """Healthy tasks that there are at least during a deployment; ECS rounds up."""
+        return -(-self.desired * self.minimum_percent // 100)
+
+    @property
+    def maximum(self) -> int:
+        """Tasks that there are at most; ECS rounds down."""
+        return self.desired * self.maximum_percent // 100
+
+    @property
+    def failures(self) -> int:
+        """Failed tasks that end a deployment, where there is a circuit breaker: half, within 3 and 200."""
+        return min(max(-(-self.desired // 2), 3), 200)
+
+    def faster(self, speed: float) -> "Service":
+        """Return the same in time-lapse."""
+        return replace(self, grace=self.grace / speed, target_group=self.target_group.faster(speed))

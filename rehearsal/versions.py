@@ -1,0 +1,58 @@
+"""Versions of hello: commits of a repository of their own, made of the code that is here, and built."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+SOURCE = Path(__file__).parent.parent / "src"
+LISTENS = "    ] = 5000\n    open: Annotated["
+
+
+class Versions:
+    """Commits, and a folder `builds/<commit>` with the code of each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._repository = folder / "repository"
+        self._builds = folder / "builds"
+        self._builds.mkdir()
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(SOURCE, self._repository / "src", ignore=ignored)
+        self._git("init", "--quiet")
+
+    def make(self, message: str, edit: Callable[[Path], None] | None = None) -> str:
+        """Commit what is there, after an edit of it, and build the commit; return its name."""
+        if edit is not None:
+            edit(self._repository)
+        self._git("add", "--all")
+        self._git("commit", "--quiet", "--allow-empty", "--message", message)
+        commit = self._git("rev-parse", "HEAD").strip()
+        archive = self._builds / f"{commit}.tar"
+        self._git("archive", "--output", str(archive), commit)
+        shutil.unpack_archive(archive, self._builds / commit, filter="data")
+        archive.unlink()
+        compiling = [sys.executable, "-m", "compileall", "-q", str(self._builds / commit)]
+        subprocess.run(compiling, check=True)
+        return commit
+
+    def _git(self, *arguments: str) -> str:
+        identity = ["-c", "user.name=rehearsal", "-c", "user.email=rehearsal@localhost"]
+        environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+        for name in [name for name in environment if name.startswith("GIT_") and "CONFIG" not in name]:
+            del environment[name]  # of a hook that this may run in
+        command = ["git", *identity, *arguments]
+        done = subprocess.run(
+            command, cwd=self._repository, env=environment, check=True, stdout=subprocess.PIPE, text=True
+        )
+        return done.stdout
+
+
+def listen_elsewhere(repository: Path) -> None:
+    """Break the service as a typing error does: it starts, and listens on another port than is asked."""
+    settings = repository / "src" / "hello" / "settings.py"
+    code = settings.read_text()
+    if code.count(LISTENS) != 1:
+        raise ValueError(f"{settings} no longer has the default port where it was: {LISTENS!r}")
+    settings.write_text(code.replace(LISTENS, LISTENS.replace("5000", "5001")))

@@ -1,0 +1,168 @@
+"""The rehearsal: a short one is played as a whole, and none leaves a process behind, however it ends."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from rehearsal.controls import CONTROLS, Outcome
+from rehearsal.load import Request, tally
+from rehearsal.report import all_problems, page
+from rehearsal.scenes import Phase
+from rehearsal.versions import Versions, listen_elsewhere
+from tests.support import ROOT, missing, need, until
+from tests.terraform import PYTHON, initialised
+
+NETWORK = "127.0.61"  # away from those of a person's own rehearsal
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment to rehearse in, where all is there that it takes."""
+    for command in ("haproxy", "aws", "jq", "curl", "git"):
+        need(command)
+    if not PYTHON.exists():
+        missing("moto is not installed (make .venv/.stamps/emulators)")
+    infra = initialised(tmp_path_factory.mktemp("infra") / "infra")
+    return {**os.environ, **infra.environment}
+
+
+@contextmanager
+def rehearsing(
+    folder: Path, environment: Mapping[str, str], *options: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a rehearsal, whose folder and whose output are in `folder`."""
+    command = [sys.executable, "-m", "rehearsal", "--network", NETWORK, *options]
+    with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**environment, "TMPDIR": str(folder)}, stdout=out, stderr=err
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def said(folder: Path) -> str:
+    return (folder / "err").read_text()
+
+
+def running(folder: Path) -> list[str]:
+    """Return the commands of all processes that have the folder in their environment, as ours do."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"TMPDIR={folder}\0".encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue  # it ended meanwhile, or is another user's
+    return found
+
+
+def all_kinds_run(folder: Path) -> bool:
+    """Whether Terraform, the emulators, HAProxy and tasks run."""
+    commands = "\n" + "\n".join(running(folder))
+    kinds = ("\nterraform apply", "rehearsal.emulator", "rehearsal.stage", "haproxy", "-m hello serve")
+    return all(kind in commands for kind in kinds)
+
+
+@pytest.mark.timeout(900)
+def test_short_rehearsal(tmp_path: Path, environment: Mapping[str, str]) -> None:
+    """A release without a failed request, a task that is killed, a store that is gone; a control fails."""
+    with rehearsing(tmp_path, environment, "--short", "--speed", "3") as process:
+        assert process.wait(880) == 0, (tmp_path / "out").read_text() + said(tmp_path)
+    shown = (tmp_path / "out").read_text()
+    assert "All was as it should be." in shown
+    assert re.search(r"^good release: ./deploy.sh +[\d.]+ s +[\d,]+ +0 +\d+ ms$", shown, re.MULTILINE)
+    assert "Plan: 1 to add, 1 to change, 1 to destroy." in shown
+    assert re.search(r"curl hello-1\.\S+\.elb\.amazonaws\.com:5000/ \| jq: \{ \"service\": \"hello\"", shown)
+    assert re.search(r"^    \d+ requests that need it got 503 with Retry-After$", shown, re.MULTILINE)
+    assert re.search(r"^no deregistration delay +[\d.]+ s +[\d,]+ +[1-9]\d*$", shown, re.MULTILINE)
+    assert running(tmp_path) == []
+    assert list(tmp_path.glob("hello-rehearsal-*")) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_owns_its_processes(tmp_path: Path, environment: Mapping[str, str], number: signal.Signals) -> None:
+    """In the middle of it killed, stopped by Ctrl-C or told to end, it leaves no process behind."""
+    with rehearsing(tmp_path, environment) as process:
+        until(lambda: all_kinds_run(tmp_path) or process.poll() is not None, "all processes", 120)
+        assert process.poll() is None, said(tmp_path)
+        process.send_signal(number)
+        status = process.wait(60)
+    until(lambda: not running(tmp_path), f"the end of {running(tmp_path)}")
+    if number == signal.SIGKILL:
+        assert status == -signal.SIGKILL
+        return
+    assert status == 130
+    assert "nothing is left running" in said(tmp_path)
+    assert list(tmp_path.glob("hello-rehearsal-*")) == []
+
+
+@pytest.mark.parametrize("address", [f"{NETWORK}.1", f"{NETWORK}.7"])
+def test_address_taken(tmp_path: Path, environment: Mapping[str, str], address: str) -> None:
+    """An address that is taken is an error, that says what to do."""
+    with socket.create_server((address, 5000)), rehearsing(tmp_path, environment) as process:
+        assert process.wait(60) == 2
+    assert f"{address}:5000 is taken" in said(tmp_path)
+    assert "--network" in said(tmp_path)
+
+
+def test_missing_tools(tmp_path: Path) -> None:
+    """What is not installed is named before anything begins."""
+    for command in ("git", "curl", "jq"):
+        (tmp_path / command).symlink_to(need(command))
+    with rehearsing(tmp_path, {"PATH": str(tmp_path)}) as process:
+        assert process.wait(60) == 2
+    assert said(tmp_path) == "The rehearsal needs what is not here: terraform, haproxy, aws.\n"
+
+
+def test_bad_version(tmp_path: Path) -> None:
+    """The version that is never healthy listens on another port, and is otherwise the same."""
+    versions = Versions(tmp_path)
+    right, wrong = versions.make("right"), versions.make("wrong", listen_elsewhere)
+    name = Path("src", "hello", "settings.py")
+    code = (ROOT / name).read_text()
+    assert (tmp_path / "builds" / right / name).read_text() == code
+    changed = (tmp_path / "builds" / wrong / name).read_text()
+    assert changed != code
+    assert changed.replace("] = 5001", "] = 5000") == code
+
+
+def answered(error: str = "", commit: str = "abc", seconds: float = 0.01, *, slow: bool = False) -> Request:
+    return Request(time.monotonic(), seconds, "GET /version", slow, "task", commit, error)
+
+
+def test_control_that_does_not_fail() -> None:
+    """A control in which no request fails fails the rehearsal; so does the sound one where one does."""
+    passing, failing = tally([answered()], {"task": "abc"}), tally([answered("503")], {"task": "abc"})
+    for control in CONTROLS:
+        right, wrong = (failing, passing) if control.fails else (passing, failing)
+        assert all_problems([], [Outcome(control, right, 1)]) == []
+        assert control.name in all_problems([], [Outcome(control, wrong, 1)])[0]
+        assert "NOT AS IT MUST BE" in page([], [Outcome(control, wrong, 1)], 5)
+
+
+def test_failures_are_told() -> None:
+    """What failed is on the page, and what should not have been there."""
+    phase = Phase("a scene", 0, 10, ["something"], ["failed requests: GET /version: 503"])
+    phase.tally = tally([answered(), answered("503"), answered(commit="other")], {"task": "abc"})
+    shown = page([phase], [], 1)
+    assert "at real time" in shown
+    assert "3 requests, 2 failed: 0 as they had to, 2 others." in shown
+    assert "WRONG: a scene: failed requests: GET /version: 503" in shown
+
+
+def test_p99_is_of_quick_requests() -> None:
+    """Requests that are slow by themselves are no part of it."""
+    requests = [answered(seconds=n / 1000) for n in range(1, 101)] + [answered(seconds=1.5, slow=True)] * 10
+    assert tally(requests, {"task": "abc"}).p99 == pytest.approx(0.1)
