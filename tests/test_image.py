@@ -91,7 +91,7 @@ def test_the_container_has_no_rights(running: Container, repository: Path) -> No
     assert {int(status[f"Cap{kind}"], 16) for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {0}
     assert status["NoNewPrivs"] == "1"
     root = Path(f"/proc/{running.state()['Pid']}/root")
-    for folder in ("", "opt/app", "tmp"):
+    for folder in ("", "opt/app", "var"):
         with pytest.raises(OSError, match="Read-only file system"):
             (root / folder / "new").touch()
     commit = running.engine.output("git", "rev-parse", "HEAD", folder=repository)

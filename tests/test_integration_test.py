@@ -17,7 +17,7 @@ from tests.certificates import Authority
 from tests.conftest import Serve
 from tests.dynamodb_proxy import Call, Reply, forward
 from tests.release import Infra, commit
-from tests.support import Service, everyone, hello, need, request
+from tests.support import Service, everyone, hello, need, request, until
 
 SCRIPT = "integration-test.sh"
 
@@ -110,8 +110,11 @@ def test_who_was_registered_is_removed_after_a_failure(keyed: Infra, serve: Serv
     assert re.search(
         r"failed: greeting Integrationtest[a-p]{16}: 403 instead of 200: ", keyed.refused(SCRIPT)
     )
-    methods = [entry["method"] for entry in service.log() if entry.get("route") == "/hello/{username}"]
-    assert methods == ["PUT", "GET", "DELETE"]
+
+    def methods() -> list[str]:
+        return [entry["method"] for entry in service.log() if entry.get("route") == "/hello/{username}"]
+
+    until(lambda: methods() == ["PUT", "GET", "DELETE"], "the person to be forgotten")
     assert everyone_of(service) == set()
 
 
