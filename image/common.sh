@@ -1,4 +1,4 @@
-# What build.sh and publish.sh share. To be sourced, from the root of the repository.
+# What build.sh, try.sh and publish.sh share. To be sourced, from the root of the repository.
 # shellcheck shell=bash
 
 fail() {
@@ -40,4 +40,13 @@ find_architecture() {
     arm64 | aarch64) echo arm64 ;;
     *) fail "The architecture is $1; it can be amd64 or arm64." ;;
   esac
+}
+
+# digests_in COMMAND…: prints the digest of the manifest that the command prints, then those that it refers to.
+digests_in() {
+  local raw
+  # The dot keeps the line end that the manifest may have, and its digest covers.
+  raw=$("$@" && echo .) || return
+  printf %s "${raw%.}" | sha256sum | sed -E 's/^(\w+).*/sha256:\1/'
+  grep -oE 'sha256:[0-9a-f]{64}' <<<"$raw"
 }

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Builds the image of the commit that is checked out, pushes it with the commit as its tag, and prints its digest.
-#   image/publish.sh [--arch amd64|arm64] [--part]
+# Builds the image of the commit that is checked out, tries it by try.sh, pushes it with the commit as its tag, and
+# prints its digest.
+#   image/publish.sh [--arch amd64|arm64] [--part] [--untried]
 #   image/publish.sh --list
 # --part pushes it as <commit>-<architecture>; --list then makes <commit> of amd64 and arm64, without building.
+# --untried pushes it without a try, where nothing can run containers.
 # A tag is never moved: where it has the same image already, nothing is pushed, and where it has another, that is an error.
 # REPOSITORY (registry/name) says where to, else Terraform's output does; BUILDER and BASE are those of build.sh.
 set -euo pipefail
@@ -10,13 +12,14 @@ cd "$(dirname "$0")/.."
 # shellcheck source=image/common.sh
 . image/common.sh
 
-architecture=$(uname -m) part='' list=''
+architecture=$(uname -m) part='' list='' untried=''
 while [ $# -gt 0 ]; do
   case $1 in
     --arch) architecture=${2:?--arch needs amd64 or arm64} && shift 2 ;;
     --part) part=yes && shift ;;
     --list) list=yes && shift ;;
-    *) fail "usage: image/publish.sh [--arch amd64|arm64] [--part] | --list" ;;
+    --untried) untried=yes && shift ;;
+    *) fail "usage: image/publish.sh [--arch amd64|arm64] [--part] [--untried] | --list" ;;
   esac
 done
 architecture=$(find_architecture "$architecture")
@@ -24,6 +27,7 @@ commit=$(find_commit)
 builder=$(find_builder)
 # shellcheck source=image/with-docker.sh
 . "image/with-$builder.sh"
+check_publisher
 
 repository=${REPOSITORY:-$(terraform -chdir=infra output -raw repository_url 2>/dev/null || true)}
 [ -n "$repository" ] || fail "Nothing says where to publish: set REPOSITORY=registry/name, or make the infrastructure" \
@@ -31,7 +35,8 @@ repository=${REPOSITORY:-$(terraform -chdir=infra output -raw repository_url 2>/
 [[ $repository =~ ^[^/:]+(:[0-9]+)?(/[a-z0-9._-]+)+$ ]] ||
   fail "REPOSITORY is $repository; it has to be registry/name, without a tag."
 registry=${repository%%/*}
-insecure='' # read by with-*.sh: as for docker, a registry on this very machine may speak HTTP
+insecure='' # as for docker, a registry on this very machine may speak HTTP
+# shellcheck disable=SC2034 # with-buildah.sh reads it
 if [[ $registry =~ ^(localhost|127\.[0-9.]+)(:[0-9]+)?$ ]]; then insecure=yes; fi
 errors=$(mktemp)
 trap 'rm -f "$errors"' EXIT
@@ -49,7 +54,7 @@ log_in() {
 # Prints the digest of what is published under a tag, then those that it refers to; nothing where the tag is free.
 published() {
   digests_of "$repository:$1" 2>"$errors" && return
-  grep -qiE 'manifest unknown|name unknown|no such manifest' "$errors" ||
+  grep -qiE "manifest unknown|name unknown|$1: not found\$" "$errors" ||
     fail "$registry does not tell what it has under $1:" "$(tail -3 "$errors")"
 }
 
@@ -73,7 +78,13 @@ publish() {
 
 if [ -z "$list" ]; then
   image/build.sh --arch "$architecture" >/dev/null
-  upload() { push "hello:$commit" "$1"; }
+  # Here, and not before: what is there already was tried when it was pushed.
+  upload() {
+    [ -n "$untried" ] || image/try.sh "hello:$commit" ||
+      fail "hello:$commit is not pushed: nothing shows that it starts. Where nothing can run containers, --untried" \
+        "pushes it all the same."
+    push "hello:$commit" "$1"
+  }
   log_in
   publish "$commit${part:+-$architecture}" "$(id_of "hello:$commit")"
 else

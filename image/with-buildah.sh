@@ -5,6 +5,10 @@ build() {
   buildah build --layers --timestamp "$1" "${@:2}" .
 }
 
+check_publisher() {
+  command -v skopeo >/dev/null || fail "buildah publishes with skopeo beside it: apt-get install skopeo"
+}
+
 id_of() {
   buildah inspect --type image --format 'sha256:{{.FromImageID}}' "$1"
 }
@@ -14,12 +18,7 @@ push() {
 }
 
 digests_of() {
-  local raw
-  command -v skopeo >/dev/null || fail "buildah publishes with skopeo beside it: apt-get install skopeo"
-  # The dot keeps the line end that the manifest may have, and its digest covers.
-  raw=$(skopeo inspect --raw ${insecure:+--tls-verify=false} "docker://$1" && echo .) || return
-  printf %s "${raw%.}" | sha256sum | sed -E 's/^(\w+).*/sha256:\1/'
-  grep -oE 'sha256:[0-9a-f]{64}' <<<"$raw"
+  digests_in skopeo inspect --raw ${insecure:+--tls-verify=false} "docker://$1"
 }
 
 push_list() {

@@ -30,7 +30,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(prog="python -m rehearsal", description=(__doc__ or "").strip())
     add = parser.add_argument
-    add("--short", action="store_true", help=f"only the scenes {', '.join(scenes.SHORT)}, and one control")
+    add(
+        "--short",
+        action="store_true",
+        help=f"only the scenes {', '.join(scenes.SHORT)}, and all controls but one",
+    )
     add("--scene", action="append", choices=scenes.SCENES, help="only this scene; may be repeated")
     add("--speed", type=float, default=5, help="time-lapse; 1 plays at real time (default: 5)")
     add("--network", default="127.0.1", help="first three parts of the addresses (default: 127.0.1)")

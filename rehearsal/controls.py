@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rehearsal.agent import Agent, Stops
 from rehearsal.balancer import Balancer
-from rehearsal.load import Load, Tally, tally
+from rehearsal.load import Load, Request, Tally, tally
 from rehearsal.service import Service, TargetGroup, TaskDefinition
 from rehearsal.tasks import PORT, Launcher
 
@@ -44,21 +44,33 @@ CONTROLS = (
     Control("no deregistration delay", delay=0, orders=(Stops.DEREGISTER_FIRST,)),
     Control("no health check before traffic", checked=False),
 )
-SHORT = CONTROLS[2:3]
+SHORT = CONTROLS[:3]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a control came to."""
+    """What a control came to. `changed`: when the release began, as `time.monotonic` says."""
 
     control: Control
     tally: Tally
+    changed: float
     seconds: float
 
     @property
-    def as_expected(self) -> bool:
-        """Whether requests failed if they had to, and only then."""
-        return self.control.fails == bool(self.tally.failures)
+    def lost(self) -> list[Request]:
+        """Those that the release refused or cut off."""
+        return [one for one in self.tally.failures if one.lost and one.at >= self.changed]
+
+    @property
+    def problem(self) -> str:
+        """Say what was not as it must be: requests that failed for another reason show nothing."""
+        early = [one for one in self.tally.failures if one.at < self.changed]
+        if early or not self.control.fails:
+            return self.tally.errors()
+        if not self.lost:
+            said = "no request was refused or cut off, so that this rehearsal shows nothing"
+            return f"{said}; {self.tally.errors()}" if self.tally.failures else said
+        return ""
 
 
 class ControlError(Exception):
@@ -106,6 +118,7 @@ class Player:
             load.start()
             self._rest(agent)
             agent.checked = control.checked
+            changed = time.monotonic()
             agent.update(service, new)
             self._until(agent, lambda: agent.deployments[0].state == "COMPLETED")
             self._rest(agent)
@@ -114,7 +127,7 @@ class Player:
             agent.kill()
             balancer.stop()
         commits = {task.id: task.deployment.definition.commit for task in agent.tasks}
-        return Outcome(control, tally(load.requests, commits), time.monotonic() - began)
+        return Outcome(control, tally(load.requests, commits), changed, time.monotonic() - began)
 
     def _until(self, agent: Agent, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS

@@ -15,6 +15,8 @@ SLOW_SECONDS = 1.5  # that the body of a slow request takes to come
 TIMEOUT_SECONDS = 10
 PERSON = "/hello/Rehearsal"
 BODY = b'{"dateOfBirth":"2000-02-29"}'
+CUT_OFF = "cut off"
+BALANCERS = {"502", "503"}  # what a load balancer answers that gets no answer, or has nobody to ask
 FIXED = {"GET /version": 200, f"GET {PERSON}": 200, f"PUT {PERSON}": 204}
 
 
@@ -35,6 +37,12 @@ class Request:
     def stores(self) -> bool:
         """Whether it needs the store."""
         return self.what != "GET /version"
+
+    @property
+    def lost(self) -> bool:
+        """Whether it was refused or cut off: what a wrong way to stop does, and a wrong answer is not."""
+        refused = self.error in BALANCERS and not self.retry_after  # hello says when to come back
+        return refused or self.error.startswith(CUT_OFF)
 
 
 class Tally(NamedTuple):
@@ -120,15 +128,17 @@ class Load:
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 head, body = await self._exchange(what, slow=slow)
-        except (OSError, TimeoutError) as raised:
-            error = str(raised) or type(raised).__name__
+        except TimeoutError:
+            error = f"no answer in {TIMEOUT_SECONDS} s"
+        except OSError as raised:
+            error = f"{CUT_OFF}: {raised}"
         lines = head.decode("latin-1").split("\r\n")
         fields = dict(line.lower().split(": ", 1) for line in lines[1:] if ": " in line)
-        status = lines[0].split(" ")[1] if " " in lines[0] else "no answer"
+        status = lines[0].split(" ")[1] if " " in lines[0] else f"{CUT_OFF} before the answer"
         if not error and status != str(FIXED[what]):
             error = status
         elif not error and len(body) < int(fields.get("content-length", 0)):
-            error = "an answer that is cut off"
+            error = f"{CUT_OFF} within the answer"
         commit = body.partition(b'"commit":"')[2].partition(b'"')[0].decode()
         task = fields.get("x-task", "").replace("<nosrv>", "")
         seconds = time.monotonic() - due

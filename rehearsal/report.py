@@ -19,10 +19,12 @@ def page(phases: Sequence[Phase], outcomes: Sequence[Outcome], speed: float) -> 
         lines += [f"    {seen}" for seen in phase.seen]
     counted = [phase.tally for phase in phases if phase.tally is not None]
     total, failed = sum(one.requests for one in counted), sum(len(one.failures) for one in counted)
-    lines += ["", f"{'controls, with one thing done wrong':<36}{'time':>8}{'requests':>10}{'failed':>8}"]
+    heading = f"{'controls, with one thing done wrong':<36}{'time':>8}{'requests':>10}"
+    lines += ["", f"{heading}{'failed':>8}{'cut off':>9}"]
     for one in outcomes:
         row = f"{one.control.name:<36}{one.seconds:>6.1f} s{one.tally.requests:>10,}"
-        lines.append(f"{row}{len(one.tally.failures):>8}{'' if one.as_expected else '   NOT AS IT MUST BE'}")
+        row += f"{len(one.tally.failures):>8}{len(one.lost):>9}"
+        lines.append(f"{row}{'   NOT AS IT MUST BE' if one.problem else ''}")
     problems = all_problems(phases, outcomes)
     expected = sum(phase.allowed for phase in phases)
     others = failed - expected
@@ -34,10 +36,7 @@ def page(phases: Sequence[Phase], outcomes: Sequence[Outcome], speed: float) -> 
 def all_problems(phases: Sequence[Phase], outcomes: Sequence[Outcome]) -> list[str]:
     """Return what was not as it should be."""
     problems = [f"{phase.name}: {problem}" for phase in phases for problem in phase.problems]
-    for one in outcomes:
-        if not one.as_expected:
-            what = one.tally.errors() or "no request failed, so that this rehearsal shows nothing"
-            problems.append(f"control: {one.control.name}: {what}")
+    problems += [f"control: {one.control.name}: {one.problem}" for one in outcomes if one.problem]
     return problems
 
 

@@ -1,5 +1,6 @@
 """`make image` and `make publish`: what they refuse, and what is in a registry after them."""
 
+import hashlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hello import __version__
 from tests.containers import Engine, commit_all, registry
 from tests.support import ROOT, need, request
 
@@ -34,6 +36,21 @@ def small(tmp_path: Path) -> Path:
     Engine(tmp_path / "engine").output(need("git"), "init", "--quiet", folder=tmp_path / "small")
     commit_all(tmp_path / "small")
     return tmp_path / "small"
+
+
+def stand_in(tool: Path, script: str) -> None:
+    """Write a shell script that stands for a tool."""
+    tool.parent.mkdir(exist_ok=True)
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+
+
+def only(folder: Path, *tools: str) -> Path:
+    """Make a folder with these tools alone, to be the PATH."""
+    folder.mkdir()
+    for tool in ("bash", "dirname", "sh", *tools):
+        (folder / tool).symlink_to(need(tool))
+    return folder
 
 
 def refused(target: str, folder: Path, **environment: str) -> str:
@@ -77,14 +94,19 @@ def test_a_tree_with_changes_is_refused(small: Path, target: str) -> None:
 
 def test_a_missing_builder_is_said(small: Path, tmp_path: Path) -> None:
     """Without docker and buildah it says what to install; one that is asked for by name has to be there."""
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    for tool in ("bash", "dirname", "git", "make", "mktemp", "sh", "uname"):
-        (tools / tool).symlink_to(need(tool))
+    tools = only(tmp_path / "bin", "git", "make", "uname")
     said = refused("image", small, PATH=str(tools), BUILDER="")
     assert "apt-get install buildah skopeo" in said
     assert "there is no such command" in refused("image", small, PATH=str(tools), BUILDER="docker")
     assert "it can be docker or buildah" in refused("image", small, BUILDER="kaniko")
+
+
+def test_what_publishing_takes_is_said(small: Path, tmp_path: Path) -> None:
+    """Before anything is built: skopeo beside buildah, and docker's plugin buildx."""
+    tools = only(tmp_path / "bin", "git", "make", "uname")
+    for builder, says in (("buildah", "apt-get install skopeo"), ("docker", "its plugin buildx")):
+        stand_in(tools / builder, "exit 1")
+        assert says in refused("publish", small, PATH=str(tools), BUILDER=builder)
 
 
 @pytest.mark.parametrize("script", ["build.sh", "publish.sh"])
@@ -123,12 +145,80 @@ def test_an_image_is_published_once(engine: Engine, repository: Path, image: str
     first = engine.run("make", "publish", folder=repository, environment={"REPOSITORY": destination})
     assert first.returncode == 0, first.stderr
     assert "nothing to push" not in first.stderr
+    assert f"{image} starts, as version {__version__}, answers and stops" in first.stderr
     assert head(destination, commit) == (200, first.stdout.strip())
     again = engine.run("make", "publish", folder=repository, environment={"REPOSITORY": destination})
     assert (again.returncode, again.stdout) == (0, first.stdout)
     assert "is there already, and is the same: nothing to push" in again.stderr
+    assert "starts" not in again.stderr
     told = engine.output("skopeo", "inspect", "--tls-verify=false", f"docker://{destination}:{commit}")
     assert json.loads(told)["Labels"]["org.opencontainers.image.revision"] == commit
+
+
+def test_an_image_that_does_not_start_is_not_published(
+    engine: Engine, repository: Path, image: str, address: str, tmp_path: Path
+) -> None:
+    """Nothing is pushed, its log is shown, and no container is left; --untried pushes it."""
+    assert image
+    broken = tmp_path / "broken"
+    engine.output("git", "clone", "--quiet", repository, broken)
+    with (broken / "image" / "Dockerfile").open("a") as file:
+        file.write("ENV HELLO_PORT=none\n")
+    commit = commit_all(broken)
+    environment = {"REPOSITORY": f"{address}/team/hello"}  # which has most layers already
+    done = engine.run("make", "publish", folder=broken, environment=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "HELLO_PORT" in done.stderr
+    assert f"hello:{commit} ended before it answered" in done.stderr
+    assert f"hello:{commit} is not pushed" in done.stderr
+    assert head(environment["REPOSITORY"], commit)[0] == 404
+    assert engine.output("podman", "ps", "--all", "--quiet", "--filter", f"ancestor=hello:{commit}") == ""
+    digest = engine.output("make", "publish", "ARGS=--untried", folder=broken, environment=environment)
+    assert head(environment["REPOSITORY"], commit) == (200, digest)
+
+
+@pytest.mark.parametrize(
+    ("fails", "says"),
+    [
+        ("version", "hello:1 does not tell its version"),
+        ("run", "hello:1 can't be started"),
+        ("exec", "hello:1 runs and does not answer"),
+        ("wait", "hello:1 was stopped, and ended with status 137"),
+    ],
+)
+def test_what_an_image_does_not_do_is_told(small: Path, tmp_path: Path, fails: str, says: str) -> None:
+    """A stand-in for podman plays a container that fails at one thing; that container is removed."""
+    stand_in(tmp_path / "bin" / "buildah", "exit 1")
+    stand_in(
+        tmp_path / "bin" / "podman",
+        f"""
+        echo "$*" >>{tmp_path}/calls
+        case "$*" in
+          *--version) echo 1.2.3; [ {fails} != version ] ;;
+          run*) [ {fails} != run ] && echo the-id ;;
+          exec*) [ {fails} != exec ] ;;
+          inspect*) echo true ;;
+          wait*) if [ {fails} = wait ]; then echo 137; else echo 0; fi ;;
+          logs*) echo its log ;;
+        esac""",
+    )
+    environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "PATIENCE": "1"}
+    done = Engine(tmp_path / "engine").run(small / "image" / "try.sh", "hello:1", environment=environment)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert says in done.stderr
+    calls = (tmp_path / "calls").read_text()
+    started = fails in {"exec", "wait"}
+    assert ("its log" in done.stderr) == started
+    assert ("rm --force --volumes the-id" in calls) == started
+
+
+def test_podman_is_asked_for(small: Path, tmp_path: Path) -> None:
+    """Where nothing can run what buildah has built, it says what to install."""
+    environment = {"PATH": str(only(tmp_path / "bin"))}
+    stand_in(tmp_path / "bin" / "buildah", "exit 1")
+    done = Engine(tmp_path / "engine").run(small / "image" / "try.sh", "hello:1", environment=environment)
+    assert done.returncode == 1
+    assert "apt-get install podman" in done.stderr
 
 
 def test_a_tag_is_not_moved(engine: Engine, repository: Path, image: str, address: str) -> None:
@@ -176,6 +266,50 @@ def test_the_list_has_both_architectures(
     assert publish("--list") == digest
 
 
+def test_docker_prints_the_digest_of_the_list(small: Path, tmp_path: Path) -> None:
+    """Not that of a part, the first time and again. A stand-in for docker has a folder for a registry."""
+    registry = tmp_path / "registry"
+    registry.mkdir()
+    commit = Engine(tmp_path / "engine").output("git", "rev-parse", "HEAD", folder=small)
+    for architecture in ("amd64", "arm64"):
+        (registry / f"{commit}-{architecture}").write_text(
+            f'{{"config": "sha256:{"0" * 64}"}}\n{architecture}'
+        )
+    stand_in(
+        tmp_path / "bin" / "docker",
+        f"""
+        cd {registry}
+        case "$*" in
+          "buildx version") ;;
+          "buildx imagetools inspect --raw "*)
+            cat "${{5##*:}}" 2>/dev/null || {{ echo "ERROR: $5: not found" >&2; exit 1; }} ;;
+          "buildx imagetools create --tag "*)
+            tag=${{5##*:}}; shift 5; printf '%s\\n' "$@" >"$tag"; echo pushed ;;
+          *) echo "$*" >&2; exit 2 ;;
+        esac""",
+    )
+    environment = {
+        "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+        "BUILDER": "docker",
+        "REPOSITORY": "registry.example.org/hello",
+    }
+    once, again = (
+        Engine(tmp_path / "engine").run(
+            "make", "publish", "ARGS=--list", folder=small, environment=environment
+        )
+        for _ in range(2)
+    )
+    assert (once.returncode, again.returncode) == (0, 0), once.stderr + again.stderr
+    digests = {
+        path.name: "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest() for path in registry.iterdir()
+    }
+    assert once.stdout == again.stdout == f"{digests[commit]}\n"
+    parts = [f"registry.example.org/hello@{digests[f'{commit}-{name}']}" for name in ("amd64", "arm64")]
+    assert (registry / commit).read_text().split() == parts
+    assert "pushed" in once.stderr
+    assert "nothing to push" in again.stderr
+
+
 def test_a_registry_that_does_not_answer_is_said(engine: Engine, repository: Path, image: str) -> None:
     """It is not taken for a free tag."""
     assert image
@@ -192,18 +326,14 @@ def test_ecr_is_logged_in_to_without_the_password_in_an_argument(
 ) -> None:
     """The AWS CLI's password goes to the builder's standard input; what fails is said with what to do."""
     tools = tmp_path / "bin"
-    tools.mkdir()
     status = {name: int(name == fails) for name in ("aws", "login")}
-    (tools / "aws").write_text(
-        f'#!/bin/sh\necho "$*" >>{tmp_path}/aws\necho {PASSWORD}\nexit {status["aws"]}\n'
+    stand_in(tools / "aws", f'echo "$*" >>{tmp_path}/aws; echo {PASSWORD}; exit {status["aws"]}')
+    stand_in(
+        tools / "buildah",
+        f'echo "$*" >>{tmp_path}/buildah; [ "$1" = login ] || exit 0; cat >>{tmp_path}/stdin; '
+        f"exit {status['login']}",
     )
-    (tools / "buildah").write_text(
-        f'#!/bin/sh\necho "$*" >>{tmp_path}/buildah\n[ "$1" = login ] || exit 0\ncat >>{tmp_path}/stdin\n'
-        f"exit {status['login']}\n"
-    )
-    (tools / "skopeo").write_text("#!/bin/sh\necho denied >&2\nexit 1\n")
-    for tool in tools.iterdir():
-        tool.chmod(0o755)
+    stand_in(tools / "skopeo", "echo denied >&2; exit 1")
     path = f"{tools}:{os.environ['PATH']}"
     said = refused("publish", small, REPOSITORY=f"{ECR}/hello", PATH=path)
     assert f"Logging in to {ECR} failed" in said

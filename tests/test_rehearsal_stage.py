@@ -34,6 +34,14 @@ DEPLOYING = {
     "maximumPercent": 150,
     "deploymentCircuitBreaker": {"enable": True, "rollback": False},
 }
+# One process for all calls: loading boto3 takes longer than they do.
+ASK = """
+import boto3, json, sys
+for line in sys.stdin:
+    service, operation, parameters = json.loads(line)
+    client = boto3.client(service, "us-east-1", endpoint_url=sys.argv[1])
+    print(json.dumps(getattr(client, operation)(**parameters), default=str), flush=True)
+"""
 
 
 class Played:
@@ -48,28 +56,27 @@ class Played:
         self.server = Server("rehearsal.stage", *options, *playing, log=folder / "stage.log")
         self.group = ""
 
-    def boto(self, *arguments: str) -> str:
-        """Run a program in the Python that has boto3; return what it prints."""
         credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "s3cret"}
-        done = subprocess.run(
-            [PYTHON_WITH_MOTO, *arguments],
-            env={**os.environ, **credentials, "NO_PROXY": "127.0.0.1"},
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-            timeout=120,
-        )
-        return done.stdout.strip()
+        self._environment = {**os.environ, **credentials, "NO_PROXY": "127.0.0.1"}
+        self._asking: subprocess.Popen[str] | None = None
+
+    def stop(self) -> None:
+        """End all processes."""
+        if self._asking is not None:
+            self._asking.communicate(timeout=30)
+        self.server.stop()
 
     def ask(self, service: str, operation: str, /, **parameters: Any) -> Any:
         """Call an operation of AWS."""
-        program = (
-            "import boto3, json, sys; service, endpoint, operation, parameters = sys.argv[1:]; "
-            "client = boto3.client(service, 'us-east-1', endpoint_url=endpoint); "
-            "print(json.dumps(getattr(client, operation)(**json.loads(parameters)), default=str))"
-        )
-        arguments = (service, self.server.url, operation, json.dumps(parameters))
-        return json.loads(self.boto("-c", program, *arguments))
+        if self._asking is None:
+            command = [str(PYTHON_WITH_MOTO), "-c", ASK, self.server.url]
+            self._asking = subprocess.Popen(
+                command, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+        assert self._asking.stdin
+        assert self._asking.stdout
+        print(json.dumps([service, operation, parameters]), file=self._asking.stdin, flush=True)
+        return json.loads(self._asking.stdout.readline())
 
     def service(self, commit: str, **different: Any) -> None:
         """Make the service."""
@@ -91,7 +98,14 @@ class Played:
             },
         }
         script = str(ROOT / "tests" / "make_service.py")
-        self.group = self.boto(script, self.server.url, json.dumps(wanted | different))
+        self.group = subprocess.run(
+            [PYTHON_WITH_MOTO, script, self.server.url, json.dumps(wanted | different)],
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            timeout=120,
+        ).stdout.strip()
 
     def described(self) -> Any:
         """Return the service as ECS describes it."""
@@ -105,7 +119,7 @@ def played(tmp_path: Path) -> Iterator[Played]:
         missing("moto is not installed (make .venv/.stamps/emulators)")
     played = Played(tmp_path)
     yield played
-    played.server.stop()
+    played.stop()
 
 
 def test_plays_what_is_set(played: Played) -> None:

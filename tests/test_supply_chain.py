@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -214,6 +215,13 @@ def audit(folder: Path) -> str:
     return said
 
 
+def runs(text: str) -> list[str]:
+    """Return the scripts in a workflow: what stands behind `run:`, or indented below it."""
+    found = re.findall(r"^( +)(?:- )?run: (?:\|\n((?:\1 +.+\n)+)|(.+)\n)", text, re.MULTILINE)
+    assert len(found) == text.count(" run:")
+    return [textwrap.dedent(block) or line for _, block, line in found]
+
+
 RISKS = [
     ("workflows/test.yml", r"@[0-9a-f]{40} # (v\d)", r"@\1 #", "unpinned-uses"),
     ("workflows/test.yml", r"(?m)^permissions: \{\}$", "permissions: write-all", "excessive-permissions"),
@@ -258,9 +266,22 @@ def test_what_is_released_was_tested() -> None:
     needs = dict(re.findall(r"^  (\w+):\n(?:    .*\n|\n)*?    needs: (\w+)$", text, re.MULTILINE))
     assert needs == {"part": "test", "image": "part"}
     assert "uses: $/.github/workflows/test.yml\n" in text
-    runs = re.findall(r" run: (.+)", text)
-    assert len(runs) == text.count(" run:")
-    assert [run for run in runs if not re.search(r"(^|\$\()make (publish|sbom)|^sudo apt-get ", run)] == []
+    lines = [line.strip() for run in runs(text) for line in run.splitlines()]
+    others = [line for line in lines if not re.match(r"make (publish|sbom)\b|sudo apt-get ", line)]
+    assert others == ["digest=$(make publish ARGS=--list)", 'echo "digest=$digest" >>"$GITHUB_OUTPUT"']
+
+
+def test_a_step_fails_when_make_does(tmp_path: Path) -> None:
+    """No step of the release goes on after a make that failed, as `echo "$(make …)"` would."""
+    steps = [run for run in runs((ROOT / ".github/workflows/release.yml").read_text()) if "make " in run]
+    assert len(steps) == 3
+    (tmp_path / "make").write_text("#!/bin/sh\nexit 2\n")
+    (tmp_path / "make").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "GITHUB_OUTPUT": str(tmp_path / "output")}
+    for step in steps:  # by the shell that GitHub runs them by
+        done = subprocess.run([need("bash"), "-e", "-c", step], env=environment, timeout=60, check=False)
+        assert done.returncode == 2, step
+    assert not (tmp_path / "output").exists()
 
 
 def test_each_exception_to_a_rule_has_its_reason() -> None:
