@@ -2,13 +2,14 @@
 
 import re
 import socket
+import ssl
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 
 from tests.support import HELLO, JSON, ROOT, free_port, need, until
@@ -83,9 +84,13 @@ def kept_in_step(haproxy: HAProxy, urls: str, prefix: str, *options: str) -> Ite
 
 @dataclass
 class Load:
-    """Requests through a port of loopback, at a fixed rate, until `stop`; every other one is a PUT."""
+    """Requests to a port, at a fixed rate, until `stop`; every other one is a PUT. `trust` makes it HTTPS."""
 
     port: int
+    host: str = "127.0.0.1"
+    trust: ssl.SSLContext | None = None
+    key: str = ""
+    timeout: float = 30
     failures: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
@@ -113,7 +118,11 @@ class Load:
     def _run(self, number: int) -> None:
         due = time.monotonic() + PERIOD * number / THREADS
         count = number
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = (
+            HTTPSConnection(self.host, self.port, timeout=self.timeout, context=self.trust)
+            if self.trust
+            else HTTPConnection(self.host, self.port, timeout=self.timeout)
+        )
         while not self._ended.is_set():
             time.sleep(max(0.0, due - time.monotonic()))
             due = max(due + PERIOD, time.monotonic())
@@ -122,7 +131,9 @@ class Load:
         connection.close()
 
     def _ask(self, connection: HTTPConnection, method: str) -> None:
-        body, headers = (BODY, JSON) if method == "PUT" else (None, {})
+        body, headers = (BODY, dict(JSON)) if method == "PUT" else (None, {})
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
         start = time.monotonic()
         try:
             connection.request(method, "/hello/Zoe", body, headers)

@@ -39,8 +39,9 @@ def pages() -> Iterator[Path]:
 
 
 PAGES = list(pages())
-# Pages that tell people of hello, and not of programs of their own or of others, nor of what attackers send.
-OTHERS = {"ami.md", "attacks.md", "dependencies.md"}
+# Pages that tell people of hello, and not of programs of their own or of others, nor of what attackers send,
+# nor of files of machines.
+OTHERS = {"ami.md", "attacks.md", "dependencies.md", "image.md", "make-it-your-own.md", "servers.md"}
 TELLING = [page for page in PAGES if page.parent in {ROOT, DOCS} and page.name not in OTHERS]
 
 

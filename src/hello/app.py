@@ -22,7 +22,7 @@ from hello.headers import STRICT_TRANSPORT_SECURITY, check_content_type
 from hello.observability import Metrics, ObservedStore
 from hello.outcomes import Outcomes, make_id
 from hello.query import Today
-from hello.rights import PERSON, Admission
+from hello.rights import PERSON, PERSON_PREFIX, Admission
 from hello.routes import Routes
 from hello.settings import Settings
 from hello.stores import Store, StoreError
@@ -98,7 +98,7 @@ class Application:
         admission = scope["hello.admission"] = exchange.admission
         path: str = scope["path"]
         # Looked up here: Starlette's router and exception handling would take half of the request's time.
-        to_person = path.startswith("/hello/") and (
+        to_person = path.startswith(PERSON_PREFIX) and (
             path.count("/") == 2 or scope["raw_path"].count(b"/") == 2
         )
         route = PERSON if to_person else self._label(path)

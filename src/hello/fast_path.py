@@ -24,10 +24,10 @@ from hello.outcomes import Outcomes, make_id
 from hello.person import BODY, PersonResource
 from hello.problems import OverloadedError, StoppedError, TooManyRequestsError, UnknownNameError
 from hello.query import Today
-from hello.rights import ANYONE, PERSON, Caller
+from hello.rights import ANYONE, PERSON, PERSON_PREFIX, Caller
 from hello.stores import Entry, Store
 
-PREFIX = b"/hello/"
+PREFIX = PERSON_PREFIX.encode()
 PLAIN_BODY = 256  # bytes
 
 # What the usual path looks at. A PUT has its length, and its type to the letter; all else has none of

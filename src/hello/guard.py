@@ -16,10 +16,9 @@ from hello.limits import Limits, fields
 from hello.problems import ForbiddenError, MisdirectedError, UnauthorizedError
 from hello.query import parameters
 from hello.rates import Rate
-from hello.rights import PERSON, Admission, Caller, needs
+from hello.rights import KEY_IN_QUERY, PERSON, PERSON_PREFIX, Admission, Caller, needs
 from hello.settings import Settings
 
-FEED = "/birthdays.ics"
 UNLIMITED = frozenset({"/hc", "/ready"})  # a probe that is refused takes the process out of service
 LOCAL_NAMES = (".localhost", ".local", ".internal", ".home.arpa", ".test")
 
@@ -77,7 +76,11 @@ class Guard:
 
     async def _caller(self, rights: Rights, scope: Scope, route: str, address: str) -> Caller:
         authorization = header(scope, b"authorization")
-        in_query = route == FEED and not authorization and parameters(scope["query_string"], "key").get("key")
+        in_query = (
+            route in KEY_IN_QUERY
+            and not authorization
+            and parameters(scope["query_string"], "key").get("key")
+        )
         if in_query:
             caller = rights.with_key(in_query.encode())
         elif authorization:
@@ -148,5 +151,5 @@ def _is_own(caller: Caller, scope: Scope) -> bool:
     if "self" not in caller.scopes or caller.own is None:
         return False
     with suppress(InvalidUsernameError):
-        return username_key(scope["path"][len("/hello/") :]) == caller.own
+        return username_key(scope["path"][len(PERSON_PREFIX) :]) == caller.own
     return False

@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from hello import __version__, schema
 from hello.problems import Kind, problem
+from hello.rights import KEY_IN_QUERY
 
 Object = dict[str, Any]
 
@@ -56,7 +57,9 @@ def document(
             if (method, route.path) not in words:
                 raise LookupError(f"a route that is not described: {method} {route.path}")
             scope = (needs or {}).get((route.path, method))
-            item[method.lower()] = _operation(words.pop((method, route.path)), by_slug, scope)
+            item[method.lower()] = _operation(
+                words.pop((method, route.path)), by_slug, scope, route.path in KEY_IN_QUERY
+            )
     if words:
         raise LookupError(f"described, but no route: {sorted(words)}")
     specific = {slug for operation in _OPERATIONS.values() for slug in operation.get("problems", ())}
@@ -95,11 +98,11 @@ def document(
     )
 
 
-def _operation(words: Object, kinds: Mapping[str, Kind], scope: str | None) -> Object:
+def _operation(words: Object, kinds: Mapping[str, Kind], scope: str | None, key_in_query: bool) -> Object:
     operation = {key: value for key, value in words.items() if key not in {"answers", "problems"}}
     operation["responses"] = dict(words["answers"])
     if scope is not None:
-        also = [{"keyInQuery": [scope]}] if words["operationId"] == "calendar" else []
+        also = [{"keyInQuery": [scope]}] if key_in_query else []
         operation["security"] = [{"bearer": [scope]}, *also]
     slugs = (*words.get("problems", ()), *(_OF_RIGHTS if scope is not None else ()))
     own = sorted({kinds[slug] for slug in slugs})

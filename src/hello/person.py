@@ -21,7 +21,7 @@ from hello.problems import (
     UnsupportedPreconditionError,
 )
 from hello.query import Today
-from hello.rights import Admission
+from hello.rights import PERSON_PREFIX, Admission
 from hello.stores import Entry, Store
 
 BODY = re.compile(rb'_\{_"dateOfBirth"_:_"([0-9]{4}-[0-9]{2}-[0-9]{2})"_\}_'.replace(b"_", rb"[ \t\r\n]*"))
@@ -112,7 +112,7 @@ class PersonResource:
 
 def _username(scope: Scope) -> str:
     path: str = scope["path"]
-    return path[len("/hello/") :]
+    return path[len(PERSON_PREFIX) :]
 
 
 def _creates_only(scope: Scope) -> bool:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 PERSON = "/hello/{username}"  # the route, as metrics and logs name it too
+PERSON_PREFIX = PERSON.partition("{")[0]
+KEY_IN_QUERY = frozenset({"/birthdays.ics"})  # for programs that can't send header fields
 
 ANONYMOUS, TOKEN = "anonymous", "token"  # names that no key can have
 
