@@ -7,7 +7,7 @@ COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
 UV_COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
 .DELETE_ON_ERROR:
-.PHONY: help install run test check format bench capacity fuzz lock sbom image publish ami ami-rehearse rehearse deploy rollback \
+.PHONY: help install run test check format bench capacity fuzz lock sbom pyz image publish ami ami-rehearse rehearse deploy rollback \
   integration-test clean
 
 help:  ## List the targets
@@ -18,7 +18,7 @@ install: $(STAMPS)/run  ## Make .venv with the command .venv/bin/hello
 run: $(STAMPS)/run  ## Serve at http://127.0.0.1:5000 on hello.db
 	@HELLO_COMMIT=$${HELLO_COMMIT:-$(COMMIT)} exec $(VENV)/bin/hello serve --log text
 
-test: $(STAMPS)/test $(STAMPS)/emulators $(STAMPS)/fuzz $(STAMPS)/checkov debian base  ## Run the checks and all tests; ARGS='-k name' chooses
+test: $(STAMPS)/test $(STAMPS)/emulators $(STAMPS)/fuzz $(STAMPS)/checkov $(STAMPS)/pyz debian base  ## Run the checks and all tests; ARGS='-k name' chooses
 	@$(MAKE) --no-print-directory check
 	$(VENV)/bin/python -m pytest $(ARGS)
 
@@ -57,6 +57,9 @@ rehearse: $(STAMPS)/run $(STAMPS)/emulators  ## Play releases on this machine, w
 sbom: $(STAMPS)/test  ## List what runs, as CycloneDX: writes hello.cdx.json
 	$(VENV)/bin/python requirements/sbom.py hello.cdx.json
 
+pyz: $(STAMPS)/run $(STAMPS)/pyz  ## Pack hello into one file, hello.pyz; ARGS='--platform linux-aarch64' says what for
+	@.venv-pyz/bin/python image/pyz.py $(ARGS)
+
 capacity: $(STAMPS)/capacity  ## Simulate the capacity; writes docs/capacity.md's tables and plots
 	.venv-capacity/bin/python -m bench.capacity
 
@@ -84,12 +87,13 @@ lock:  ## Pin the dependencies anew, with hashes (needs uv)
 	$(UV_COMPILE) requirements/emulators.in -o requirements/emulators.txt
 	$(UV_COMPILE) requirements/checkov.in -o requirements/checkov.txt
 	$(UV_COMPILE) requirements/kubernetes.in -o requirements/kubernetes.txt
+	$(UV_COMPILE) requirements/pyz.in -o requirements/pyz.txt
 	$(UV_COMPILE) requirements/fuzz.in -o requirements/fuzz.txt
 	$(UV_COMPILE) bench/capacity/requirements.in -o bench/capacity/requirements.txt
 	$(UV_COMPILE) pyproject.toml --extra otel --group test -c requirements/run.txt -o requirements/test.txt
 
 clean:  ## Remove what was installed
-	rm -rf $(VENV) .venv-bench .venv-capacity .venv-checkov .venv-emulators .venv-fuzz .venv-kubernetes .fuzz .rehearsal .terraform_cache
+	rm -rf $(VENV) .venv-bench .venv-capacity .venv-checkov .venv-emulators .venv-fuzz .venv-kubernetes .venv-pyz .fuzz .rehearsal .terraform_cache
 
 # Each step leaves a stamp, so that a second run does nothing and needs no network.
 $(STAMPS)/venv:
@@ -134,6 +138,11 @@ $(STAMPS)/checkov: $(STAMPS)/venv requirements/checkov.txt
 $(STAMPS)/kubernetes: $(STAMPS)/venv requirements/kubernetes.txt
 	$(PYTHON) -m venv .venv-kubernetes
 	.venv-kubernetes/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/kubernetes.txt
+	@touch $@
+
+$(STAMPS)/pyz: $(STAMPS)/venv requirements/pyz.txt
+	$(PYTHON) -m venv .venv-pyz
+	.venv-pyz/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/pyz.txt
 	@touch $@
 
 .PHONY: debian base

@@ -103,6 +103,7 @@ class Service:
     environment: Mapping[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
     url: str = ""
+    program: Path = HELLO
     trust: ssl.SSLContext | None = None
     process: subprocess.Popen[bytes] = field(init=False)
 
@@ -118,7 +119,7 @@ class Service:
 
     def start(self) -> "Service":
         """Start the process and wait until it listens."""
-        arguments = [*self.prefix, str(HELLO), "serve", *self.options]
+        arguments = [*self.prefix, str(self.program), "serve", *self.options]
         with (self.folder / "log").open("ab") as log:
             offset = log.tell()
             self.process = subprocess.Popen(
