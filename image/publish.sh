@@ -25,7 +25,15 @@ builder=$(find_builder)
 # shellcheck source=image/with-docker.sh
 . "image/with-$builder.sh"
 
-repository=${REPOSITORY:-$(terraform -chdir=infra output -raw repository_url 2>/dev/null || true)}
+repository=${REPOSITORY:-}
+if [ -z "$repository" ]; then
+  # What Terraform made is reached with the credentials that it takes.
+  # shellcheck source=infra/common.sh
+  . infra/common.sh
+  use_credentials
+  cd ..
+  repository=$(terraform -chdir=infra output -raw repository_url 2>/dev/null || true)
+fi
 [ -n "$repository" ] || fail "Nothing says where to publish: set REPOSITORY=registry/name, or make the infrastructure" \
   "first, for then Terraform's output repository_url does."
 [[ $repository =~ ^[^/:]+(:[0-9]+)?(/[a-z0-9._-]+)+$ ]] ||
