@@ -4,6 +4,10 @@ locals {
   # One budget from SIGTERM on: drain (the load balancer takes notice), then what is in flight, then the end.
   drain_seconds = 15
   stop_seconds  = 30
+
+  # The service keeps idle connections longer than the load balancer, which would use one that is being closed: 502.
+  idle_seconds       = 60
+  keep_alive_seconds = 75
 }
 
 resource "aws_lb" "alb" {
@@ -18,7 +22,7 @@ resource "aws_lb" "alb" {
 
   drop_invalid_header_fields = true
   enable_deletion_protection = var.deletion_protection
-  idle_timeout               = 60 # below the service's keep-alive of 75 s, or it would use connections that are being closed: 502
+  idle_timeout               = local.idle_seconds
 
   depends_on = [aws_internet_gateway.internet]
 }
@@ -40,8 +44,8 @@ resource "aws_lb_target_group" "hello" {
     protocol = "HTTP"
     matcher  = "200"
 
-    # Out of service within 20 s of a failure, in after 20 s of health. /hc never asks the store, so 5 s are
-    # a lot, and a store that is down takes no task out of service.
+    # Out of service 20 s after a failure, 25 where it hangs; back after 20 s of health, and a new target after its
+    # first good check. /hc never asks the store, so 5 s are a lot, and a store that is down takes no task out.
     interval            = 10
     timeout             = 5
     healthy_threshold   = 2

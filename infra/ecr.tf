@@ -10,7 +10,8 @@ resource "aws_ecr_repository" "hello" {
   }
 }
 
-# By count, not by age: what runs may be old, and is deleted only once so many newer ones were pushed.
+# By count, not by age: what runs may be old, and is deleted only once so many newer ones were pushed. A commit is up
+# to five images: one for each architecture, their list, and what signs it. ECR keeps what a list refers to as long as the list.
 resource "aws_ecr_lifecycle_policy" "hello" {
   repository = aws_ecr_repository.hello.name
 
@@ -18,28 +19,17 @@ resource "aws_ecr_lifecycle_policy" "hello" {
     rules = [
       {
         rulePriority = 1
-        description  = "Signatures and attestations, some of each image, go with their images"
+        description  = "The newest, by commit"
         selection = {
           tagStatus      = "tagged"
-          tagPatternList = ["sha256-*"]
+          tagPatternList = ["*"]
           countType      = "imageCountMoreThan"
-          countNumber    = 4 * var.kept_images
+          countNumber    = 5 * var.kept_images
         }
         action = { type = "expire" }
       },
       {
         rulePriority = 2
-        description  = "Images by commit"
-        selection = {
-          tagStatus      = "tagged"
-          tagPatternList = ["*"]
-          countType      = "imageCountMoreThan"
-          countNumber    = var.kept_images
-        }
-        action = { type = "expire" }
-      },
-      {
-        rulePriority = 3
         description  = "What no tag leads to; ECR keeps the images of an index that is there"
         selection = {
           tagStatus   = "untagged"

@@ -13,6 +13,8 @@ locals {
     HELLO_PROXIES       = join(",", values(local.public_subnets)) # the load balancer tells whose request it is, and over TLS or not
     HELLO_DRAIN_SECONDS = tostring(local.drain_seconds)
     HELLO_STOP_SECONDS  = tostring(local.stop_seconds)
+
+    HELLO_KEEP_ALIVE_SECONDS = tostring(local.keep_alive_seconds)
   }
 
   # ECS reads these as a task starts, by the execution role.

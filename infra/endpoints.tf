@@ -4,7 +4,6 @@ locals {
   interface_endpoints = var.nat ? [] : ["ecr.api", "ecr.dkr", "logs", "secretsmanager"]
 }
 
-
 data "aws_iam_policy_document" "own_account" {
   #checkov:skip=CKV_AWS_1: an endpoint's policy gives no rights, it only limits whose are honoured
   #checkov:skip=CKV_AWS_49: as above

@@ -1,7 +1,7 @@
 # Three zones: public subnets for the load balancer, private ones for what serves.
 
 locals {
-  zones           = slice(data.aws_availability_zones.all.names, 0, min(3, length(data.aws_availability_zones.all.names)))
+  zones           = var.zones != null ? var.zones : slice(data.aws_availability_zones.all.names, 0, min(3, length(data.aws_availability_zones.all.names)))
   public_subnets  = { for number in range(3) : tostring(number) => cidrsubnet(var.vpc_cidr, 4, number) }
   private_subnets = { for number in range(3) : tostring(number) => cidrsubnet(var.vpc_cidr, 4, number + 8) }
 }

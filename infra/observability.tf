@@ -12,8 +12,9 @@ locals {
   service        = { ClusterName = var.name, ServiceName = var.name }
   table          = { TableName = local.table_name }
 
-  # Percent of all requests; of few, each counts as one in a hundred.
-  percent = "100 * FILL(errors, 0) / IF(FILL(requests, 0) > 100, requests, 100)"
+  # Percent of all requests, and of a thousand more, so that the few errors of little traffic are no alarm. A minute
+  # without errors has no figure, nor has one that is not measured yet; neither breaches.
+  percent = "100 * errors / (FILL(requests, 0) + 1000)"
 
   # By minute. `of` minutes are looked at, and `breaching` of them have to be above the threshold.
   # `rollback`: a deployment during which it goes off is taken back.
@@ -38,25 +39,25 @@ locals {
     }
     latency = {
       description = "One request in a hundred takes over a second"
-      expression  = "FILL(latency, 0)"
+      expression  = "latency"
       metrics     = { latency = ["AWS/ApplicationELB", "TargetResponseTime", "p99", local.targets_of_alb] }
       threshold   = 1, breaching = 3, of = 3, rollback = true
     }
     unhealthy = {
       description = "Tasks fail their health check"
-      expression  = "FILL(unhealthy, 0)"
+      expression  = "unhealthy"
       metrics     = { unhealthy = ["AWS/ApplicationELB", "UnHealthyHostCount", "Maximum", local.targets_of_alb] }
       threshold   = 0, breaching = 5, of = 5, rollback = false
     }
     cpu = {
       description = "CPU is short, in spite of autoscaling: max_count may be reached"
-      expression  = "FILL(cpu, 0)"
+      expression  = "cpu"
       metrics     = { cpu = ["AWS/ECS", "CPUUtilization", "Average", local.service] }
       threshold   = 85, breaching = 10, of = 10, rollback = false
     }
     memory = {
       description = "Memory is short"
-      expression  = "FILL(memory, 0)"
+      expression  = "memory"
       metrics     = { memory = ["AWS/ECS", "MemoryUtilization", "Maximum", local.service] }
       threshold   = 85, breaching = 5, of = 5, rollback = false
     }

@@ -279,6 +279,17 @@ variable "secret_key" {
   sensitive   = true
 }
 
+variable "zones" {
+  description = "Three availability zones; null takes the region's first three. A zone may lack a service: us-east-1's use1-az3, whose name differs by account."
+  type        = list(string)
+  default     = null
+
+  validation {
+    condition     = var.zones == null || try(length(distinct(var.zones)) == 3, false)
+    error_message = "zones are three different ones, such as [\"us-east-1a\", \"us-east-1b\", \"us-east-1c\"]."
+  }
+}
+
 variable "vpc_cidr" {
   description = "Network of the VPC, /16 to /20: three public and three private subnets of a sixteenth each."
   type        = string
@@ -410,7 +421,7 @@ variable "log_retention_days" {
 }
 
 variable "kept_images" {
-  description = "Newest images that the registry keeps, which is how far back a rollback can go."
+  description = "Newest commits whose images the registry keeps, at least: how far back a rollback can go. What runs has to be one of them."
   type        = number
   default     = 100
   nullable    = false

@@ -88,7 +88,8 @@ def main() -> None:
     lacking = [command for command in NEEDED if not shutil.which(command)]
     if os.geteuid() or lacking:
         sys.exit(
-            f"make ami-rehearse takes root, and: {', '.join(lacking or NEEDED)} (requirements/debian.txt, and qemu-system-x86)"
+            f"make ami-rehearse takes root, and: {', '.join(lacking or NEEDED)}"
+            " (requirements/debian.txt, and qemu-system-x86)"
         )
     steps = Steps()
     with tempfile.TemporaryDirectory(prefix="hello-ami-", dir="/var/tmp") as name:

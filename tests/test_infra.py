@@ -106,6 +106,14 @@ def applied(
         yield Applied(infra, endpoint)
 
 
+def test_the_service_may_do_what_its_store_asks() -> None:
+    """The rights on the table are the actions that the store calls: one more fails on AWS alone."""
+    store = (ROOT / "src" / "hello" / "stores" / "dynamodb.py").read_text()
+    called = set(re.findall(r'"((?:Batch)?(?:Get|Put|Update|Delete|Write)Item|Scan|Query)"', store))
+    granted = re.findall(r'"dynamodb:(\w+)"', (INFRA / "iam.tf").read_text())
+    assert set(granted) == called
+
+
 def test_the_first_apply_makes_all_but_the_service(applied: Applied) -> None:
     """Without a release there is no service yet; the first release adds that alone, and changes nothing."""
     assert "Apply complete!" in applied.first

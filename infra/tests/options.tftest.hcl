@@ -208,6 +208,7 @@ run "others" {
     timezone            = "Europe/Berlin"
     leap_day            = "mar1"
     kept_images         = 20
+    zones               = ["us-east-1d", "us-east-1e", "us-east-1f"]
     deletion_protection = false
   }
 
@@ -240,8 +241,13 @@ run "others" {
   }
 
   assert {
-    condition     = [for rule in jsondecode(aws_ecr_lifecycle_policy.hello.policy).rules : rule.selection.countNumber] == [80, 20, 14]
-    error_message = "The newest images are kept, by count."
+    condition     = local.zones == var.zones # of subnets that are made; those of the runs before stay where they are
+    error_message = "It is in the zones that are named."
+  }
+
+  assert {
+    condition     = [for rule in jsondecode(aws_ecr_lifecycle_policy.hello.policy).rules : rule.selection.countNumber] == [100, 14]
+    error_message = "Of each commit that is kept there are up to five images."
   }
 
   assert {

@@ -61,6 +61,7 @@ run "release" {
   assert {
     condition = toset([for variable in jsondecode(aws_ecs_task_definition.hello[0].container_definitions)[0].environment : variable.name]) == toset([
       "HELLO_STORE", "HELLO_TIMEZONE", "HELLO_LEAP_DAY", "HELLO_WORKERS", "HELLO_PROXIES", "HELLO_DRAIN_SECONDS", "HELLO_STOP_SECONDS",
+      "HELLO_KEEP_ALIVE_SECONDS",
     ])
     error_message = "The environment holds these variables alone."
   }
@@ -88,7 +89,13 @@ run "release" {
 
   assert {
     condition     = tonumber(aws_lb_target_group.hello.deregistration_delay) == 15 && aws_lb.alb.idle_timeout == 60
-    error_message = "The delay is the drain's time; the service's keep-alive of 75 s is longer than the idle time."
+    error_message = "The delay is the drain's time."
+  }
+
+  assert {
+    condition = { for variable in jsondecode(aws_ecs_task_definition.hello[0].container_definitions)[0].environment :
+    variable.name => variable.value }["HELLO_KEEP_ALIVE_SECONDS"] > aws_lb.alb.idle_timeout
+    error_message = "The service keeps idle connections longer than the load balancer."
   }
 
   assert {

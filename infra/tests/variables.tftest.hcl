@@ -27,6 +27,7 @@ run "malformed" {
     oidc_audience       = ""
     name                = "Hello"
     region              = "Frankfurt"
+    zones               = ["us-east-1a", "us-east-1a", "us-east-1b"]
     vpc_cidr            = "10.0.0.0/24"
     allowed_cidrs       = ["everybody"]
     zone_id             = "example.org"
@@ -41,7 +42,7 @@ run "malformed" {
 
   expect_failures = [
     var.release, var.compute, var.architecture, var.cpu, var.min_count, var.cpu_target, var.requests_target, var.store,
-    var.table_name, var.database_cidr, var.timezone, var.leap_day, var.oidc_audience, var.name, var.region, var.vpc_cidr,
+    var.table_name, var.database_cidr, var.timezone, var.leap_day, var.oidc_audience, var.name, var.region, var.zones, var.vpc_cidr,
     var.allowed_cidrs, var.zone_id, var.certificate_arn, var.waf_rate, var.alarm_email, var.log_retention_days,
     var.kept_images, var.github_repository, var.github_provider_arn,
   ]
