@@ -225,7 +225,9 @@ def test_the_registry_of_terraform_is_logged_in_to_by_its_keys(
     tools = tmp_path / "bin"
     tools.mkdir()
     seen = '"${AWS_ACCESS_KEY_ID-none} ${AWS_SECRET_ACCESS_KEY-none} $*"'
-    (tools / "terraform").write_text(f"#!/bin/sh\nprintf %s {ECR}/hello\n")
+    (tools / "terraform").write_text(
+        f'#!/bin/sh\necho \'{{"repository_url": {{"value": "{ECR}/hello"}}}}\'\n'
+    )
     (tools / "aws").write_text(f"#!/bin/sh\necho {seen} >>{tmp_path}/aws\nexit 1\n")
     (tools / "buildah").write_text("#!/bin/sh\n")
     for tool in tools.iterdir():
