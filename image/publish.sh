@@ -29,7 +29,17 @@ builder=$(find_builder)
 . "image/with-$builder.sh"
 check_publisher
 
-repository=${REPOSITORY:-$(terraform -chdir=infra output -raw repository_url 2>/dev/null || true)}
+repository=${REPOSITORY:-}
+if [ -z "$repository" ]; then
+  # What Terraform made is reached with the credentials that it takes.
+  # shellcheck source=infra/common.sh
+  . infra/common.sh
+  need jq
+  use_credentials
+  cd ..
+  # -raw would print a warning in its place where there is no state.
+  repository=$(terraform -chdir=infra output -json 2>/dev/null | jq -r '.repository_url.value // empty' || true)
+fi
 [ -n "$repository" ] || fail "Nothing says where to publish: set REPOSITORY=registry/name, or make the infrastructure" \
   "first, for then Terraform's output repository_url does."
 [[ $repository =~ ^[^/:]+(:[0-9]+)?(/[a-z0-9._-]+)+$ ]] ||

@@ -12,17 +12,23 @@
 # shellcheck source=infra/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-# Changes the entries by a jq filter with arguments. The label AWSCURRENT is moved away from the version that was
-# read, so that of two who change them at once one is refused, and nobody's entry is lost.
+# Sets `entries` to those in force, changed by a jq filter with arguments, and `replaced` to the version they were in.
 change_entries() {
-  local secret=${output[keys_secret]:-} read version entries
-  read=$(aws secretsmanager get-secret-value --secret-id "$secret" --version-stage AWSCURRENT)
-  entries=$(jq -r .SecretString <<<"$read" | jq -c "$@") || exit 1
+  local answer
+  answer=$(aws secretsmanager get-secret-value --secret-id "${output[keys_secret]:-}" --version-stage AWSCURRENT)
+  entries=$(jq -r .SecretString <<<"$answer" | jq -c "$@") || exit 1
+  replaced=$(jq -r .VersionId <<<"$answer")
+}
+
+# Puts `entries` in force. The label AWSCURRENT is moved away from the version that was read, so that of two who
+# change them at once one is refused, and nobody's entry is lost.
+write_entries() {
+  local secret=${output[keys_secret]} version
   version=$(aws secretsmanager put-secret-value --secret-id "$secret" --version-stages changing \
     --secret-string "file://"<(printf '%s' "$entries") | jq -r .VersionId)
   aws secretsmanager update-secret-version-stage --secret-id "$secret" --version-stage AWSCURRENT \
-    --move-to-version-id "$version" --remove-from-version-id "$(jq -r .VersionId <<<"$read")" >/dev/null ||
-    die "somebody else changed the keys meanwhile, and nothing was changed here: run this again."
+    --move-to-version-id "$version" --remove-from-version-id "$replaced" >/dev/null ||
+    die "somebody else changed the entries meanwhile, and none was changed here: run this again."
 }
 
 integration_test=false remove=false names=()
@@ -47,6 +53,7 @@ read_outputs
 if $remove; then
   change_entries --arg name "$name" 'if any(.[]; .name == $name) then map(select(.name != $name))
     else "there is no key of this name.\n" | halt_error(1) end'
+  write_entries
   say "Removed: $name."
 else
   hello=../.venv/bin/hello
@@ -55,11 +62,12 @@ else
     die "no key was made."
   change_entries --argjson entry "$entry" 'if any(.[]; .name == $entry.name)
     then "there is a key of this name: remove it first, or take another name.\n" | halt_error(1) else . + [$entry] end'
+  # The key first: should that fail, its name is not taken, and this can be run again.
+  ! $integration_test || aws secretsmanager put-secret-value --secret-id "${output[integration_test_secret]:-}" \
+    --secret-string "file://"<(printf '%s' "$secret") >/dev/null
+  write_entries
   say "Added: $name, who may $scopes."
-  if $integration_test; then
-    aws secretsmanager put-secret-value --secret-id "${output[integration_test_secret]:-}" \
-      --secret-string "file://"<(printf '%s' "$secret") >/dev/null
-  else
+  if ! $integration_test; then
     say "The key, shown this once:"
     printf '%s\n' "$secret"
   fi

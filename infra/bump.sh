@@ -3,7 +3,7 @@
 #
 #   infra/bump.sh              the image that was pushed last
 #   infra/bump.sh SHA          the image of this commit; 7 characters are enough
-#   infra/bump.sh --previous   the image that ran before
+#   infra/bump.sh --previous   the image that was released before
 #
 # Images are those with a commit's full SHA as their tag, and of the service's architecture.
 # Nothing is written where there is none; nothing changes where the file is right already.
@@ -45,31 +45,31 @@ choose() {
   die "no image is for the service's architecture, $need: build one for it (make publish), or set \`architecture\` to what there is."
 }
 
-# Prints the digest of what ran before: what runs, if that is not what was chosen (ECS rolled it back); else
-# the newest earlier task definition with another image. Terraform keeps them all.
+# Prints the digest of what was released before: of the task definitions that deploy.sh has marked, the newest with
+# another image than the chosen one. That is the one that runs, where ECS rolled back. Terraform keeps them all.
 previous_digest() {
   local service running chosen_digest revisions name image
   service=$(aws ecs describe-services --cluster "${output[cluster]:-}" --services "${output[service]:-}")
   running=$(jq -r '.services[0].taskDefinition // empty' <<<"$service")
   [[ $running ]] || die "no service runs yet, so there is no version to go back to."
   chosen_digest=$(jq -r '.release.digest // empty' "$version_file" 2>/dev/null || true)
-  image=$(image_digest "$running")
-  if [[ $image == "${chosen_digest:=$image}" ]]; then
-    image=''
-    revisions=$(aws ecs list-task-definitions --family-prefix "$(basename "${running%:*}")" --sort DESC --max-items 100 |
-      jq -r '.taskDefinitionArns[]')
-    while read -r name && [[ ! $image ]]; do
-      ((${name##*:} >= ${running##*:})) || image=$(image_digest "$name")
-      [[ $image != "$chosen_digest" ]] || image=''
-    done <<<"$revisions"
-  fi
-  [[ $image ]] || die "no other version ran before; choose one: bump.sh SHA."
-  printf '%s' "$image"
+  [[ $chosen_digest ]] || chosen_digest=$(image_digest "$running" true)
+  revisions=$(aws ecs list-task-definitions --family-prefix "$(basename "${running%:*}")" --sort DESC --max-items 100 |
+    jq -r '.taskDefinitionArns[]')
+  while read -r name; do
+    [[ $name && ${name##*:} -le ${running##*:} ]] || continue
+    image=$(image_digest "$name" 'any(.tags[]?; .key == "Released")')
+    [[ $image && $image != "$chosen_digest" ]] || continue
+    printf '%s' "$image"
+    return
+  done <<<"$revisions"
+  die "no other version is marked as released, and one that is not may be a bad one; choose: bump.sh SHA."
 }
 
+# Prints the digest of the image of a task definition to which a filter of jq applies.
 image_digest() {
-  aws ecs describe-task-definition --task-definition "$1" |
-    jq -r '.taskDefinition.containerDefinitions[0].image | split("@")[1] // empty'
+  aws ecs describe-task-definition --task-definition "$1" --include TAGS |
+    jq -r "select($2)"'.taskDefinition.containerDefinitions[0].image | split("@")[1] // empty'
 }
 
 write() {

@@ -29,15 +29,22 @@ follow() {
   progress=$now
 }
 
+# Interrupts terraform once, however often it is asked to: at a second time it would end without saving its state.
+interrupt() {
+  [[ ! $interrupted ]] || return 0
+  interrupted=$1
+  kill -INT "$job" 2>/dev/null || true
+}
+
 # Runs terraform in a process group of its own, within the time that is left, and follows the service meanwhile.
-# At the end of it, as at Ctrl-C, terraform is interrupted once: then it saves its state, and gives back the lock.
+# At the end of it, as at Ctrl-C, terraform is interrupted: then it saves its state, and gives back the lock.
 run_terraform() {
   local job status=0 interrupted='' next=0
   set -m
   terraform "$@" </dev/null 2>"$folder/errors" &
   job=$!
   set +m
-  trap 'interrupted="on request"; kill -INT "$job" 2>/dev/null' INT TERM
+  trap 'interrupt "on request"' INT TERM
   while kill -0 "$job" 2>/dev/null; do
     if [[ $1 == apply ]] && ((SECONDS >= next)); then
       follow
@@ -45,9 +52,8 @@ run_terraform() {
     fi
     if ((SECONDS > deadline + 120)); then
       kill -KILL "$job" 2>/dev/null || true
-    elif ((SECONDS > deadline)) && [[ ! $interrupted ]]; then
-      interrupted="after $minutes minutes"
-      kill -INT "$job" 2>/dev/null || true
+    elif ((SECONDS > deadline)); then
+      interrupt "after $minutes minutes"
     fi
     sleep 0.2 || true
   done
@@ -70,13 +76,15 @@ approve() {
   fi
   # A service whose first deployment failed is tainted: nothing is lost with it.
   destroyed=$(terraform show -json "$folder/plan" | jq -r '.resource_changes[]? | select(.change.actions | index("delete"))
-    | select(.type != "aws_ecs_task_definition" and .action_reason != "replace_because_tainted") | "  " + .address')
+    | select(.type != "aws_ecs_task_definition")
+    | select(.type != "aws_ecs_service" or .action_reason != "replace_because_tainted") | "  " + .address')
   [[ ! $destroyed ]] || die "not applied: the plan destroys more than the old task definition; --yes allows it."$'\n'"$destroyed"
 }
 
-# The provider takes a service for stable that was rolled back, so ECS is asked.
+# The provider takes a service for stable that was rolled back, or will be by an alarm, so ECS is asked.
+# Sets `task_definition` to the one that runs.
 check_service() {
-  local service state task_definition image wanted tasks others
+  local service state image wanted tasks others
   wanted=$(jq -r .release.digest "$version_file")
   while true; do
     service=$(describe_service)
@@ -124,7 +132,7 @@ while (($#)); do
   shift
 done
 [[ $minutes =~ ^[0-9]{1,4}$ ]] || usage_error "--minutes takes a number"
-deadline=$((SECONDS + minutes * 60))
+deadline=$((SECONDS + 10#$minutes * 60)) # 08 is no octal number
 need aws curl jq terraform timeout
 folder=$(mktemp -d)
 trap finish EXIT
@@ -145,4 +153,7 @@ applying=true
 check_service
 ((SECONDS < deadline)) || die "no time is left for the integration test."
 timeout --foreground "$((deadline - SECONDS))" ./integration-test.sh
+# bump.sh --previous chooses among those that have the mark.
+aws ecs tag-resource --resource-arn "$task_definition" --tags "key=Released,value=$(date +%FT%TZ)" ||
+  say "It could not be marked as released: make rollback will pass it over."
 say "Released $(jq -r .release.commit "$version_file") in $SECONDS s."

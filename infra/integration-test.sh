@@ -50,7 +50,7 @@ key=$(aws secretsmanager get-secret-value --secret-id "${output[integration_test
   --version-stage AWSCURRENT | jq -r .SecretString) ||
   die "there is no key to test with: infra/add-key.sh integration-test read,write --integration-test"
 
-dns_name=$(terraform state show -no-color aws_lb.alb | grep dns_name | cut -d '"' -f 2)
+dns_name=$(terraform state show -no-color aws_lb.alb | grep dns_name | cut -d '"' -f 2) || true
 [[ $dns_name ]] || die "Terraform's state has no dns_name of aws_lb.alb: terraform apply."
 base=http://$dns_name:5000
 ask '' --fail --retry 90 --retry-all-errors --retry-delay 2 --retry-max-time 180 "$base/"

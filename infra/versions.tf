@@ -14,6 +14,10 @@ provider "aws" {
   access_key = var.access_key
   secret_key = var.secret_key
 
+  ignore_tags { # deploy.sh sets it, on task definitions that it has seen to run
+    keys = ["Released"]
+  }
+
   default_tags {
     tags = { Service = var.name, ManagedBy = "terraform" }
   }

@@ -194,13 +194,31 @@ def test_a_version_that_ran_before_is_chosen(infra: Infra) -> None:
     for number in (1, 2):
         infra.push(number)
     register(infra, 1, 1, 2, 2)
+    mark(infra, 1, 2, 4)
     infra.answer(DescribeServices=runs(infra, 4))
     infra.choose(2)
     infra.done("bump.sh", "--previous")
     assert infra.chosen()[0] == commit(1)
     infra.answer(DescribeServices=runs(infra, 2))
-    assert "no other version ran before" in infra.refused("bump.sh", "--previous")
+    assert "no other version is marked as released" in infra.refused("bump.sh", "--previous")
     infra.choose(2)
+    infra.done("bump.sh", "--previous")
+    assert infra.chosen()[0] == commit(1)
+
+
+def test_a_version_that_was_bad_is_not_gone_back_to(infra: Infra) -> None:
+    """One that ECS took back was never marked: the good one before it is chosen, or nothing."""
+    for number in (1, 2, 3):
+        infra.push(number)
+    register(infra, 1, 2, 3)
+    infra.answer(DescribeServices=runs(infra, 3))
+    infra.choose(3)
+    told = infra.refused("bump.sh", "--previous")
+    assert "no other version is marked as released, and one that is not may be a bad one" in told
+    mark(infra, 1, 3)
+    infra.done("bump.sh", "--previous")
+    assert infra.chosen()[0] == commit(1)
+    infra.version.unlink()
     infra.done("bump.sh", "--previous")
     assert infra.chosen()[0] == commit(1)
 
@@ -211,6 +229,7 @@ def test_without_a_version_that_ran_before_it_is_refused(infra: Infra) -> None:
     infra.answer(DescribeServices=said({"services": [], "failures": []}))
     assert "no service runs yet" in infra.refused("bump.sh", "--previous")
     register(infra, 1, 2)
+    mark(infra, 1)
     infra.answer(DescribeServices=runs(infra, 2))
     infra.choose(2)
     told = infra.refused("bump.sh", "--previous")
@@ -224,10 +243,21 @@ def register(infra: Infra, *numbers: int) -> None:
         infra.aws("ecs", "RegisterTaskDefinition", family=infra.name, containerDefinitions=[container])
 
 
+def arn(infra: Infra, revision: int) -> str:
+    """Return the name that AWS has for a revision of the task definition."""
+    return f"arn:aws:ecs:{REGION}:123456789012:task-definition/{infra.name}:{revision}"
+
+
+def mark(infra: Infra, *revisions: int) -> None:
+    """Mark task definitions as released, as deploy.sh does."""
+    tags = [{"key": "Released", "value": "2026-11-24T12:00:00Z"}]
+    for revision in revisions:
+        infra.aws("ecs", "TagResource", resourceArn=arn(infra, revision), tags=tags)
+
+
 def runs(infra: Infra, revision: int) -> Answering:
     """Return what answers that the service runs a revision of its task definition."""
-    arn = f"arn:aws:ecs:{REGION}:123456789012:task-definition/{infra.name}:{revision}"
-    return said({"services": [{"taskDefinition": arn}]})
+    return said({"services": [{"taskDefinition": arn(infra, revision)}]})
 
 
 CONFIGURATION = f"""

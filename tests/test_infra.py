@@ -136,6 +136,21 @@ def test_the_second_plan_is_clean(applied: Applied) -> None:
     assert planned.returncode == 0, planned.stdout + planned.stderr
 
 
+def test_a_mark_of_deploy_sh_is_left_alone(applied: Applied) -> None:
+    """The tag on a task definition that was seen to run is no reason for a plan to differ."""
+    tags = [{"key": "Released", "value": "2026-11-24T12:00:00Z"}]
+    applied.aws("ecs", "tag_resource", resourceArn=definition(applied)["taskDefinitionArn"], tags=tags)
+    planned = applied.infra.run("plan", "-detailed-exitcode", check=False)
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    assert "Released" in definition(applied)["tags"]
+
+
+def definition(applied: Applied, name: str = "hello") -> dict[str, Any]:
+    """Return a task definition, the newest of all unless its revision is named; `tags` has names only."""
+    told = applied.aws("ecs", "describe_task_definition", taskDefinition=name, include=["TAGS"])
+    return {**told["taskDefinition"], "tags": [tag["key"] for tag in told["tags"]]}
+
+
 def test_the_outputs_are_those_that_tools_read(applied: Applied) -> None:
     """Outputs tell where the service is, and where the release tools find what they need."""
     outputs = applied.outputs
@@ -207,21 +222,23 @@ def test_a_new_version_is_one_one_and_one(applied: Applied) -> None:
     after = applied.aws("ecs", "describe_services", cluster=applied.outputs["cluster"], services=[service])
     old, new = (answer["services"][0]["taskDefinition"] for answer in (before, after))
     assert old != new
-    definition = applied.aws("ecs", "describe_task_definition", taskDefinition=old)["taskDefinition"]
-    assert definition["status"] == "ACTIVE"
+    assert definition(applied, old)["status"] == "ACTIVE"
+    assert "Released" in definition(applied, old)["tags"]
+    assert "Released" not in definition(applied, new)["tags"]
     assert applied.infra.outputs()["release"] == NEW
 
 
 def test_nothing_secret_is_in_state_or_plan(applied: Applied) -> None:
-    """What others write into the secrets stays there, and the test's key is in no state and no plan."""
-    secret = f"hello_{token_urlsafe(32)}"
-    for name, value in (("integration_test_secret", secret), ("keys_secret", '[{"name": "ci"}]')):
+    """What others write into the secrets stays there: no key or entry is in state or plan."""
+    secret, entry = f"hello_{token_urlsafe(32)}", token_urlsafe(32)
+    for name, value in (("integration_test_secret", secret), ("keys_secret", f'[{{"name": "{entry}"}}]')):
         applied.aws("secretsmanager", "put_secret_value", SecretId=applied.outputs[name], SecretString=value)
     planned = applied.infra.run("plan", "-detailed-exitcode", "-out=plan", check=False)
     assert planned.returncode == 0, planned.stdout
     shown = applied.infra.run("show", "-json", "plan").stdout + applied.infra.run("state", "pull").stdout
     assert '"aws_secretsmanager_secret"' in shown
     assert secret not in shown + planned.stdout
+    assert entry not in shown + planned.stdout
 
 
 def test_a_restored_table_takes_the_place_of_the_old_one(applied: Applied) -> None:

@@ -16,7 +16,7 @@ from hello.keys import encode, new_key
 from tests.certificates import Authority
 from tests.conftest import Serve
 from tests.dynamodb_proxy import Call, Reply, forward
-from tests.release import Infra, commit
+from tests.release import TERRAFORM, Infra, commit, error
 from tests.support import Service, everyone, hello, need, request, until
 
 SCRIPT = "integration-test.sh"
@@ -118,6 +118,12 @@ def test_who_was_registered_is_removed_after_a_failure(keyed: Infra, serve: Serv
     assert everyone_of(service) == set()
 
 
+def test_a_state_without_a_load_balancer_is_told(keyed: Infra) -> None:
+    """It says what to do, and does not only end."""
+    keyed.play("terraform", TERRAFORM.replace("dns_name = ", "arn      = "))
+    assert "Terraform's state has no dns_name of aws_lb.alb: terraform apply." in keyed.refused(SCRIPT)
+
+
 def test_an_open_service_is_a_failure(keyed: Infra, serve: Serve) -> None:
     """Whoever comes could read everyone's date of birth."""
     service = serve("--open", environment={"HELLO_COMMIT": commit(1)})
@@ -173,6 +179,26 @@ def test_the_integration_test_gets_its_key(infra: Infra, tmp_path: Path) -> None
     )
 
 
+def test_a_key_that_can_not_be_kept_takes_no_name(keyed: Infra) -> None:
+    """Where the integration test's secret can't be written there is no entry either: it is just run again."""
+    before = value(keyed, "keys"), value(keyed, "integration-test")
+
+    def put(call: Call) -> Reply:
+        refused = call.payload["SecretId"] == f"{keyed.name}/integration-test"
+        return error("InternalServiceError", "played by a test")(call) if refused else forward(call)
+
+    keyed.answer(PutSecretValue=put)
+    assert "InternalServiceError" in keyed.refused("add-key.sh", "new", "read", "--integration-test")
+    assert (value(keyed, "keys"), value(keyed, "integration-test")) == before
+    keyed.answer()
+    keyed.done("add-key.sh", "new", "read", "--integration-test")
+    taken = value(keyed, "integration-test")
+    assert taken != before[1]
+    told = keyed.refused("add-key.sh", "new", "read", "--integration-test")
+    assert "there is a key of this name" in told
+    assert value(keyed, "integration-test") == taken
+
+
 def test_a_key_is_added_and_removed(keyed: Infra) -> None:
     """It is printed, and nothing but it on standard output; its entry has the digest alone."""
     keyed.outputs(release=commit(1))
@@ -202,7 +228,7 @@ def test_of_two_changes_at_once_none_is_lost(keyed: Infra) -> None:
 
     keyed.answer(PutSecretValue=overtaken)
     told = keyed.refused("add-key.sh", "phone", "read")
-    assert "somebody else changed the keys meanwhile, and nothing was changed here: run this again." in told
+    assert "somebody else changed the entries meanwhile, and none was changed here: run this again." in told
     assert value(keyed, "keys") == '[{"name":"other"}]'
 
 

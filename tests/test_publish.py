@@ -30,9 +30,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """A clean repository with nothing but image/, for what is refused before anything is built."""
+    """A clean repository with nothing but what publishes, for what is refused before anything is built."""
     shutil.copytree(ROOT / "image", tmp_path / "small" / "image")
-    shutil.copy(ROOT / "Makefile", tmp_path / "small")
+    (tmp_path / "small" / "infra").mkdir()
+    for name in ("Makefile", ".gitignore", "infra/common.sh"):
+        shutil.copy(ROOT / name, tmp_path / "small" / name)
     Engine(tmp_path / "engine").output(need("git"), "init", "--quiet", folder=tmp_path / "small")
     commit_all(tmp_path / "small")
     return tmp_path / "small"
@@ -343,3 +345,30 @@ def test_ecr_is_logged_in_to_without_the_password_in_an_argument(
     assert f"login --username AWS --password-stdin {ECR}\n" in called
     assert PASSWORD not in called + said
     assert (tmp_path / "stdin").read_text() == f"{PASSWORD}\n"
+
+
+@pytest.mark.parametrize("repository", ["", f"{ECR}/hello"])
+def test_the_registry_of_terraform_is_logged_in_to_by_its_keys(
+    small: Path, tmp_path: Path, repository: str
+) -> None:
+    """Keys in terraform.tfvars alone serve; for a registry that REPOSITORY names they are not used."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    seen = '"${AWS_ACCESS_KEY_ID-none} ${AWS_SECRET_ACCESS_KEY-none} $*"'
+    (tools / "terraform").write_text(
+        f'#!/bin/sh\necho \'{{"repository_url": {{"value": "{ECR}/hello"}}}}\'\n'
+    )
+    (tools / "aws").write_text(f"#!/bin/sh\necho {seen} >>{tmp_path}/aws\nexit 1\n")
+    (tools / "buildah").write_text("#!/bin/sh\n")
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    (small / "infra" / "terraform.tfvars").write_text('access_key = "AKtest"\nsecret_key = "s3cret"\n')
+    path = f"{tools}:{os.environ['PATH']}"
+    environment = {"REPOSITORY": repository, "PATH": path}
+    unset = ["env", *(f"--unset={name}" for name in os.environ if name.startswith(("AWS_", "TF_VAR_")))]
+    done = Engine(tmp_path / "engine").run(*unset, "make", "publish", folder=small, environment=environment)
+    assert done.returncode == 2, done.stdout
+    keys, arguments = (tmp_path / "aws").read_text().split(" ecr ")
+    assert keys.split()[:2] == (["none", "none"] if repository else ["AKtest", "s3cret"])
+    assert arguments == "get-login-password --region eu-west-1\n"
+    assert "s3cret" not in done.stderr + arguments

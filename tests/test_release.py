@@ -12,7 +12,7 @@ import pytest
 
 from tests.dynamodb_proxy import Call, Reply
 from tests.release import REGION, Infra, commit, digest, said
-from tests.support import until
+from tests.support import need, until
 
 ARN = f"arn:aws:ecs:{REGION}:000000000000"
 KEY = "hello_" + "s" * 43
@@ -24,6 +24,16 @@ printf '%s\n' "${@:3}" |
   jq -nR '[inputs] | [range(0; length; 2) as $i | {key: .[$i][2:], value: .[$i + 1]}] | from_entries' |
   curl -sS -H "X-Amz-Target: fast.$target" -d @- "$AWS_ENDPOINT_URL"
 """
+# A deployment that CloudWatch's alarms ended.
+ALARM = {
+    "status": "ACTIVE",
+    "taskDefinition": f"{ARN}:task-definition/hello:2",
+    "desiredCount": 2,
+    "runningCount": 1,
+    "failedTasks": 0,
+    "rolloutState": "FAILED",
+    "rolloutStateReason": "ECS deployment failed: alarm(s) detected.",
+}
 PROMPT = b"Apply this plan? Only yes is taken for one: "
 HEALTH = b"""<DescribeTargetHealthResponse><DescribeTargetHealthResult><TargetHealthDescriptions><member>
 <Target><Id>10.0.0.1</Id><Port>5000</Port></Target><TargetHealth><State>unhealthy</State>
@@ -39,12 +49,18 @@ class Service:
         self.runs = 1
         self.rollout = "COMPLETED"
         self.tasks = [1, 1]
+        self.others: list[dict[str, object]] = []  # deployments
+        self.released = {1}
         self.events = [{"id": "1", "createdAt": 1_700_000_000, "message": "(service hello) is as it was."}]
         infra.answer(
             DescribeServices=self.describe,
             DescribeTaskDefinition=self.definition,
             ListTasks=lambda _: self.told(taskArns=[f"{ARN}:task/hello/{n}" for n in range(len(self.tasks))]),
+            ListTaskDefinitions=lambda _: self.told(
+                taskDefinitionArns=[f"{ARN}:task-definition/hello:{number}" for number in (2, 1)]
+            ),
             DescribeTasks=self.describe_tasks,
+            TagResource=lambda call: self.tag(call),
             DescribeTargetHealth=lambda _: (200, HEALTH),
         )
 
@@ -63,7 +79,9 @@ class Service:
             "failedTasks": 3,
             "rolloutState": self.rollout,
         }
-        return self.told(services=[{"deployments": [deployment], "events": self.events, **deployment}])
+        return self.told(
+            services=[{"deployments": [deployment, *self.others], "events": self.events, **deployment}]
+        )
 
     def applied(self) -> None:
         """What `terraform apply` brings about; by default the version that was chosen."""
@@ -77,8 +95,15 @@ class Service:
         name = call.payload.get("task-definition") or call.payload["taskDefinition"]
         number = int(name.rpartition(":")[2])
         return self.told(
-            taskDefinition={"containerDefinitions": [{"image": f"ecr.test/hello@{digest(number)}"}]}
+            taskDefinition={"containerDefinitions": [{"image": f"ecr.test/hello@{digest(number)}"}]},
+            tags=[{"key": "Released", "value": "2026-11-24T12:00:00Z"}] if number in self.released else [],
         )
+
+    def tag(self, call: Call) -> Reply:
+        name = call.payload.get("resource-arn") or call.payload["resourceArn"]
+        assert "Released" in str(call.payload["tags"])
+        self.released.add(int(name.rpartition(":")[2]))
+        return self.told()
 
     def describe_tasks(self, call: Call) -> Reply:
         tasks = [
@@ -132,6 +157,7 @@ def test_a_release_is_one_action(service: Service) -> None:
     assert "is as it was" not in told
     assert f"The service runs {digest(2)}, 2 tasks of hello:2." in told
     assert f"Released {commit(2)} in " in told
+    assert service.released == {1, 2}
     asked = [line.split()[0] for line in service.infra.asked]
     assert asked == ["plan", "show", "apply"]
     plan = service.infra.asked[0].partition("-out=")[2]
@@ -153,6 +179,7 @@ def failed(service: Service, *arguments: str) -> str:
     done = service.infra.run("deploy.sh", *arguments)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Released" not in done.stderr
+    assert service.released == {1}  # or make rollback might choose it
     return done.stderr
 
 
@@ -186,6 +213,33 @@ def test_a_release_that_was_rolled_back_has_failed(service: Service, monkeypatch
     assert "another's line" not in told
     assert KEY not in told
     assert "s3cret" not in told
+
+
+def test_a_release_that_an_alarm_takes_back_has_failed(service: Service) -> None:
+    """Terraform has succeeded by then: the new tasks ran, and ECS still watched the alarms."""
+    service.rollout = "IN_PROGRESS"  # of the release, then of the way back
+    played = iter([2, 2])
+
+    def go_on() -> None:
+        service.runs = next(played, 1)
+        service.tasks = [2, service.runs]
+        service.others = [ALARM] if service.runs == 1 else []
+
+    service.applied = go_on  # type: ignore[method-assign]
+    service.infra.real("report.sh")
+    told = failed(service)
+    assert "running: hello:2 2/2 IN_PROGRESS" in told
+    assert f"it was rolled back: the service runs ecr.test/hello@{digest(1)}, and not {digest(2)}." in told
+    assert "terraform apply failed" not in told
+    assert f"  ACTIVE hello:2: 1 of 2 run, 0 failed, FAILED {ALARM['rolloutStateReason']}\n" in told
+    assert "ok tested" not in told
+
+
+def test_a_mark_that_can_not_be_set_is_told(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The release is one nevertheless."""
+    monkeypatch.setattr(service, "tag", lambda _: None)
+    told = service.infra.done("deploy.sh")
+    assert "It could not be marked as released: make rollback will pass it over.\nReleased " in told
 
 
 def test_a_first_deployment_that_fails_is_told(service: Service) -> None:
@@ -249,21 +303,40 @@ def test_it_is_bounded_in_time(service: Service) -> None:
     assert "terraform plan was interrupted after 0 minutes." in failed(service, "--minutes", "0")
 
 
+def test_minutes_are_decimal(service: Service) -> None:
+    """Also with a zero before them, which the shell takes for octal."""
+    assert "Released" in service.infra.done("deploy.sh", "--minutes", "08")
+
+
 def test_an_interrupt_reaches_terraform_once(service: Service) -> None:
     """A second one would have it end at once, and lose its state. The report tells where things are."""
-    service.infra.play("apply", f"{WAITS}sleep 0.5\nexit 1\n")
+    infra = service.infra
+    infra.play("apply", f"{WAITS}while [ ! -e done ]; do sleep 0.1; done\nexit 1\n")
+    infra.play(
+        "sleep", f'#!/bin/bash\n[ "$1" = 0.1 ] || echo >>{infra.stub}/turns\nexec {need("sleep")} "$@"\n'
+    )
+
+    def wait_for_turns() -> None:
+        """A trap is run after the sleep in which the signal came: in the second turn from now it has been."""
+        turns = infra.stub / "turns"
+        seen = turns.stat().st_size
+        until(lambda: turns.stat().st_size >= seen + 2, "deploy.sh to have seen the signal")
+
     command = [service.infra.folder / "deploy.sh"]
     with subprocess.Popen(
         command, env=service.infra.environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     ) as process:  # fmt: skip
         until((service.infra.stub / "began").exists, "terraform apply")
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        for _ in range(3):
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+            wait_for_turns()
+        (infra.stub / "done").touch()
         told = process.communicate(timeout=60)[1]
     assert process.returncode == 1
     assert "terraform apply was interrupted on request." in told
     assert "the report" in told
-    assert (service.infra.stub / "signals").read_text() == "interrupted\n"
+    assert (infra.stub / "signals").read_text() == "interrupted\n"
 
 
 def test_a_plan_that_destroys_more_is_not_applied_unasked(service: Service) -> None:
@@ -279,6 +352,9 @@ def test_a_plan_that_destroys_more_is_not_applied_unasked(service: Service) -> N
     tainted = changes("aws_ecs_service.hello[0]", "delete", "create", reason="replace_because_tainted")
     plan.write_text(json.dumps(tainted))
     assert "terraform apply failed." in failed(service)
+    table = changes("aws_dynamodb_table.people[0]", "delete", "create", reason="replace_because_tainted")
+    plan.write_text(json.dumps(table))
+    assert "the plan destroys more than the old task definition" in failed(service)
 
 
 @pytest.mark.parametrize("answer", ["yes", "no"])

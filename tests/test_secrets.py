@@ -54,6 +54,15 @@ def detectors() -> Iterator[None]:
     get_mapping_from_secret_type_to_class.cache_clear()
 
 
+@pytest.mark.parametrize("name", ["terraform.tfvars", "production.tfvars", "version.auto.tfvars.json"])
+def test_what_may_hold_keys_is_ignored_by_git(name: str) -> None:
+    """Variables of Terraform, whatever environment the file is named after; the example is kept."""
+    ignored = [need("git"), "check-ignore", "--quiet", "--no-index"]
+    assert subprocess.run([*ignored, f"infra/{name}"], cwd=ROOT, check=False).returncode == 0
+    example = subprocess.run([*ignored, "infra/terraform.tfvars.example"], cwd=ROOT, check=False)
+    assert example.returncode == 1
+
+
 def found(files: Iterable[Path]) -> list[str]:
     """Return where a secret is and of which kind, never the secret."""
     collection = SecretsCollection()
