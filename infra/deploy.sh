@@ -4,11 +4,13 @@
 #   infra/deploy.sh [SHA | --previous] [--yes] [--minutes N]
 #
 # The version is that of `bump.sh [SHA | --previous]`. The plan is shown, and on a terminal asked about, unless
-# --yes is given or AUTO_APPROVE set. Without a terminal a plan that destroys more than the old task definition is
-# refused without either. All ends within N minutes, 30 by default. After a failure report.sh tells why.
+# --yes is given or AUTO_APPROVE set. Without a terminal a plan that destroys more than the old version (its task
+# definition, its launch template) is refused without either. All ends within N minutes, 30 by default. After a failure report.sh tells why.
 
 # shellcheck source=infra/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source=infra/ec2.sh
+source ./ec2.sh
 declare -A seen
 progress=
 
@@ -18,6 +20,7 @@ describe_service() {
 
 # Prints the service's events that are new, and how many tasks run where that changed.
 follow() {
+  ! ec2 || { follow_refresh && return; }
   local service id text now
   service=$(describe_service 2>/dev/null) || return 0
   while IFS=$'\t' read -r id text; do
@@ -70,8 +73,8 @@ approve() {
   fi
   # A service whose first deployment failed is tainted: nothing is lost with it.
   destroyed=$(terraform show -json "$folder/plan" | jq -r '.resource_changes[]? | select(.change.actions | index("delete"))
-    | select(.type != "aws_ecs_task_definition" and .action_reason != "replace_because_tainted") | "  " + .address')
-  [[ ! $destroyed ]] || die "not applied: the plan destroys more than the old task definition; --yes allows it."$'\n'"$destroyed"
+    | select((.type | IN("aws_ecs_task_definition", "aws_launch_template") | not) and .action_reason != "replace_because_tainted") | "  " + .address')
+  [[ ! $destroyed ]] || die "not applied: the plan destroys more than the old version; --yes allows it."$'\n'"$destroyed"
 }
 
 # The provider takes a service for stable that was rolled back, so ECS is asked.
@@ -142,7 +145,8 @@ if ((changes)); then
   read_outputs
 fi
 applying=true
-check_service
+if ec2; then check_instances; else check_service; fi
 ((SECONDS < deadline)) || die "no time is left for the integration test."
 timeout --foreground "$((deadline - SECONDS))" ./integration-test.sh
+! ec2 || mark_released
 say "Released $(jq -r .release.commit "$version_file") in $SECONDS s."
