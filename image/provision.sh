@@ -59,7 +59,7 @@ install_hello() {
       --require-hashes -r requirements.txt
     "$release/bin/pip" install --quiet --disable-pip-version-check --no-index --no-deps hello-*.whl
     "$release/bin/pip" uninstall --quiet --yes pip setuptools
-    install -m 0644 settings.py cloudwatch-agent.json "$release"
+    install -m 0644 settings.py etcd_member.py cloudwatch-agent.json "$release"
     echo "HELLO_COMMIT=$commit" >"$release/commit.env"
     touch "$release/complete"
   fi
@@ -103,7 +103,16 @@ install_agents() {
   systemctl enable --quiet amazon-ssm-agent.service amazon-cloudwatch-agent.service
 }
 
+# An instance is a member of etcd where its user data say so. Debian's own unit would start one on each.
+install_etcd() {
+  systemctl --quiet mask etcd.service
+  install_packages etcd-server e2fsprogs iproute2
+  install -m 0644 etcd-member.service /etc/systemd/system
+  systemctl enable --quiet etcd-member.service
+}
+
 configure_ec2() {
+  install_etcd
   install -D -m 0644 hello-settings.conf /etc/systemd/system/hello.service.d/settings.conf
   # Masked and not stopped: Packer is here by SSH. What boots next has none.
   systemctl --quiet mask ssh.service ssh.socket

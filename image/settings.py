@@ -1,8 +1,9 @@
 """The settings of hello on an EC2 instance, from its user data and from Secrets Manager.
 
 `settings.py FOLDER` writes there, for root alone: `environment`, which hello.service reads; `metrics-key` and
-`agent`, for the CloudWatch agent. User data is lines of NAME=VALUE; a value that is the ARN of a secret
-stands for what the secret holds. Values are never printed.
+`agent`, for the CloudWatch agent. On a member of etcd it writes `etcd` instead, which
+etcd-member.service reads. User data is lines of NAME=VALUE; a value that is the ARN of a secret stands for
+what the secret holds. Values are never printed.
 """
 
 import asyncio
@@ -24,7 +25,8 @@ from hello.stores.aws_signing import Signer
 from hello.stores.aws_sources import INSTANCE_ENDPOINT, TIMEOUT, domain, source
 
 SECRET = re.compile(r"arn:aws[a-z-]*:secretsmanager:([a-z0-9-]+):\d{12}:secret:.+")
-NAME = re.compile(r"HELLO_[A-Z_]+|LOG_GROUP")
+NAME = re.compile(r"(HELLO|ETCD)_[A-Z_]+|LOG_GROUP")
+CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 RETRY_SECONDS = 5.0
 
 
@@ -71,7 +73,7 @@ def parse(user_data: str) -> dict[str, str]:
         if not name or name.startswith("#"):
             continue
         if not separator or not NAME.fullmatch(name):
-            raise UserDataError(f"line {number} of the user data is no HELLO_… or LOG_GROUP=VALUE")
+            raise UserDataError(f"line {number} of the user data is no HELLO_…, ETCD_… or LOG_GROUP=VALUE")
         found[name] = value
     return found
 
@@ -109,7 +111,7 @@ async def gather(environ: Mapping[str, str]) -> dict[str, str]:
         instance = await Instance.of(session, endpoint.rstrip("/"))
         settings = parse(await instance.get("user-data"))
         for name, value in settings.items():
-            if arn := SECRET.fullmatch(value):
+            if (arn := SECRET.fullmatch(value)) and not name.startswith("ETCD_"):
                 settings[name] = await secret(session, value, arn[1], environ)
         if "HELLO_ETCD" in settings:
             settings.setdefault("HELLO_ADVERTISE", await instance.get("meta-data/local-ipv4"))
@@ -121,23 +123,38 @@ def quoted(value: str) -> str:
     return '"' + re.sub(r'(["\\$`])', r"\\\1", value) + '"'
 
 
-def write(path: Path, text: str) -> None:
-    """Write for root alone, all or nothing."""
+def lines(settings: Mapping[str, str]) -> str:
+    """Return settings as EnvironmentFile= takes them."""
+    return "".join(f"{name}={quoted(value)}\n" for name, value in settings.items())
+
+
+def write(path: Path, text: str, mode: int = 0o600) -> None:
+    """Write all or nothing, by default for root alone."""
     new = path.with_name(f".{path.name}")
     new.touch(0o600)
     new.write_text(text)
+    new.chmod(mode)
     new.replace(path)
 
 
 def store(settings: dict[str, str], folder: Path) -> None:
     """Write what the services read."""
+    if group := settings.pop("LOG_GROUP", ""):
+        write(folder / "agent", f"LOG_GROUP={quoted(group)}\n")
+    if "ETCD_NAME" in settings:
+        write(folder / "etcd", lines(settings))
+        return
+    if settings.get("HELLO_ETCD_CA", "").startswith(CERTIFICATE):
+        # The service reads it itself, and is not root.
+        public = folder.with_name(f"{folder.name}-public")
+        public.chmod(0o755)
+        write(public / "etcd-ca.pem", settings["HELLO_ETCD_CA"], 0o644)
+        settings["HELLO_ETCD_CA"] = str(public / "etcd-ca.pem")
     key, entries = with_metrics_key(settings.get("HELLO_KEYS", ""))
     if "HELLO_KEYS" in settings or "HELLO_OIDC_ISSUER" in settings:  # an open service stays one
         settings["HELLO_KEYS"] = entries
     write(folder / "metrics-key", key)
-    if group := settings.pop("LOG_GROUP", ""):
-        write(folder / "agent", f"LOG_GROUP={quoted(group)}\n")
-    write(folder / "environment", "".join(f"{name}={quoted(value)}\n" for name, value in settings.items()))
+    write(folder / "environment", lines(settings))
 
 
 def main() -> None:

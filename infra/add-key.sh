@@ -72,5 +72,8 @@ else
     printf '%s\n' "$secret"
   fi
 fi
-[[ ! ${output[release]:-} ]] || say "It counts for tasks that start from now on. To have all start anew:
-  aws ecs update-service --region ${output[region]} --cluster ${output[cluster]} --service ${output[service]} --force-new-deployment"
+restart="ecs update-service --region ${output[region]} --cluster ${output[cluster]:-} --service ${output[service]} --force-new-deployment"
+[[ ${output[compute]:-} != ec2 ]] ||
+  restart="autoscaling start-instance-refresh --region ${output[region]} --auto-scaling-group-name ${output[service]} --preferences MinHealthyPercentage=100,MaxHealthyPercentage=200"
+[[ ! ${output[release]:-} ]] || say "It counts for tasks and instances that start from now on. To have all start anew:
+  aws $restart"

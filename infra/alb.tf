@@ -30,11 +30,11 @@ resource "aws_lb" "alb" {
 resource "aws_lb_target_group" "hello" {
   #checkov:skip=CKV_AWS_378: TLS ends at the load balancer; from there on it is this VPC, whose groups let nobody else in
 
-  name        = var.name
+  name        = local.ec2 ? "${var.name}-ec2" : var.name
   vpc_id      = aws_vpc.vpc.id
   port        = local.port
   protocol    = "HTTP"
-  target_type = "ip"
+  target_type = local.ec2 ? "instance" : "ip"
 
   # As long as a stopping task goes on serving. ECS waits for it before SIGTERM, so that nothing comes to a task that stops.
   deregistration_delay = local.drain_seconds
@@ -50,6 +50,10 @@ resource "aws_lb_target_group" "hello" {
     timeout             = 5
     healthy_threshold   = 2
     unhealthy_threshold = 2
+  }
+
+  lifecycle {
+    create_before_destroy = true # a listener refers to it
   }
 }
 

@@ -5,11 +5,21 @@
 #   infra/bump.sh SHA          the image of this commit; 7 characters are enough
 #   infra/bump.sh --previous   the image that was released before
 #
-# Images are those with a commit's full SHA as their tag, and of the service's architecture.
+# Images are those with a commit's full SHA as their tag, and of the service's architecture. With compute = "ec2"
+# they are AMIs of this account, by their tags.
 # Nothing is written where there is none; nothing changes where the file is right already.
 
 # shellcheck source=infra/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source=infra/ec2.sh
+source ./ec2.sh
+
+# Prints the images of commits, the newest first.
+tagged() {
+  aws ecr describe-images --repository-name "${output[repository_name]}" --filter tagStatus=TAGGED | jq '
+    [.imageDetails[] | {digest: .imageDigest, pushed: .imagePushedAt,
+                        commit: (.imageTags[]? | select(test("^[0-9a-f]{40}$")))}] | sort_by(.pushed) | reverse'
+}
 
 # Prints the architectures of an image. One without a list of manifests tells it in its configuration.
 architectures() {
@@ -33,16 +43,17 @@ architectures() {
 # Sets `chosen` to the first of the candidates that runs on the service's architecture.
 choose() {
   local candidate found need=${output[architecture]}
-  case $need in ARM64) need=arm64 ;; X86_64) need=amd64 ;; esac
+  case $need in ARM64) need=arm64 ;; X86_64) need=$(ec2 && echo x86_64 || echo amd64) ;; esac
   while read -r candidate; do
-    found=$(architectures "$(jq -r .digest <<<"$candidate")")
+    found=$(jq -r '.architecture // empty' <<<"$candidate")
+    [[ $found ]] || found=$(architectures "$(jq -r .digest <<<"$candidate")")
     if grep -qx "$need" <<<"$found"; then
       chosen=$candidate
       return
     fi
     say "not for $need: $(jq -r .commit <<<"$candidate") is for $(paste -sd ' ' <<<"$found")"
   done < <(jq -c '.[]' <<<"$1")
-  die "no image is for the service's architecture, $need: build one for it (make publish), or set \`architecture\` to what there is."
+  die "no image is for the service's architecture, $need: build one for it ($make), or set \`architecture\` to what there is."
 }
 
 # Prints the digest of what was released before: of the task definitions that deploy.sh has marked, the newest with
@@ -74,7 +85,7 @@ image_digest() {
 
 write() {
   local new old temporary
-  new=$(jq '{release: {commit, digest}}' <<<"$chosen")
+  new=$(jq '{release: ({commit, digest, ami} | with_entries(select(.value)))}' <<<"$chosen")
   old=$(jq -r '.release.commit // "none"' "$version_file" 2>/dev/null) || old=none
   if [[ -f $version_file && $(<"$version_file") == "$new" ]]; then
     say "unchanged: $old ($version_file)"
@@ -88,7 +99,7 @@ write() {
   sync "$temporary"
   mv "$temporary" "$version_file"
   say "old: $old"
-  say "new: $(jq -r "$time_of"'"\(.commit) (\(.digest), pushed \(.pushed | time))"' <<<"$chosen")"
+  say "new: $(jq -r "$time_of"'"\(.commit) (\(.digest // .ami), pushed \(.pushed | time))"' <<<"$chosen")"
 }
 
 wanted=${1:-}
@@ -105,18 +116,21 @@ case $wanted in
 esac
 need aws curl jq terraform
 read_outputs
-images=$(aws ecr describe-images --repository-name "${output[repository_name]}" --filter tagStatus=TAGGED | jq '
-  [.imageDetails[] | {digest: .imageDigest, pushed: .imagePushedAt,
-                      commit: (.imageTags[]? | select(test("^[0-9a-f]{40}$")))}] | sort_by(.pushed) | reverse')
+if ec2; then
+  images=$(amis) make='make ami' place="the account, in ${output[region]},"
+else
+  images=$(tagged) make='make publish, or let the build on main push one' place='the registry'
+fi
 newest=$(jq -r '.[:5][].commit' <<<"$images")
-[[ $newest ]] || die "the registry ${output[repository_url]:-} has no image of a commit yet: make publish, or let the build on main push one."
+[[ $newest ]] || die "$place has no image of a commit yet: $make."
 if [[ $wanted == --previous ]]; then
-  digest=$(previous_digest)
-  candidates=$(jq --arg digest "$digest" 'map(select(.digest == $digest))' <<<"$images")
-  [[ $candidates != "[]" ]] || die "the version that ran before, $digest, is no longer in the registry. The newest there:"$'\n'"$newest"
+  previous=$(if ec2; then previous_ami "$images"; else previous_digest; fi)
+  [[ $previous ]] || die "no other version ran before; choose one: bump.sh SHA."
+  candidates=$(jq --arg previous "$previous" 'map(select((.digest // .ami) == $previous))' <<<"$images")
+  [[ $candidates != "[]" ]] || die "the version that ran before, $previous, is no longer in the registry. The newest there:"$'\n'"$newest"
 else
   candidates=$(jq --arg wanted "$wanted" 'map(select(.commit | startswith($wanted)))' <<<"$images")
-  [[ $candidates != "[]" ]] || die "the registry has no image of $wanted: is its build done? The newest there:"$'\n'"$newest"
+  [[ $candidates != "[]" ]] || die "$place has no image of $wanted: is its build done? The newest there:"$'\n'"$newest"
   [[ ! $wanted || $(jq 'map(.commit) | unique | length' <<<"$candidates") == 1 ]] ||
     die "$wanted begins more than one commit; give more of it:"$'\n'"$(jq -r '.[].commit' <<<"$candidates")"
 fi

@@ -1,9 +1,9 @@
 # One page: how much, how well, how full.
 
 locals {
-  alb_dimension   = ["LoadBalancer", aws_lb.alb.arn_suffix]
-  group_dimension = ["TargetGroup", aws_lb_target_group.hello.arn_suffix, "LoadBalancer", aws_lb.alb.arn_suffix]
-  ecs_dimension   = ["ClusterName", var.name, "ServiceName", var.name]
+  alb_dimension     = ["LoadBalancer", aws_lb.alb.arn_suffix]
+  group_dimension   = ["TargetGroup", aws_lb_target_group.hello.arn_suffix, "LoadBalancer", aws_lb.alb.arn_suffix]
+  compute_dimension = local.ec2 ? ["AutoScalingGroupName", var.name] : ["ClusterName", var.name, "ServiceName", var.name]
 
   charts = concat([
     { title = "Requests a minute", stat = "Sum", metrics = [concat(["AWS/ApplicationELB", "RequestCount"], local.alb_dimension)] },
@@ -25,7 +25,7 @@ locals {
       ]
     },
     {
-      title = "Tasks"
+      title = local.ec2 ? "Instances" : "Tasks"
       stat  = "Average"
       metrics = [
         concat(["AWS/ApplicationELB", "HealthyHostCount"], local.group_dimension),
@@ -36,8 +36,8 @@ locals {
       title = "CPU and memory, percent"
       stat  = "Average"
       metrics = [
-        concat(["AWS/ECS", "CPUUtilization"], local.ecs_dimension),
-        concat(["AWS/ECS", "MemoryUtilization"], local.ecs_dimension),
+        concat(local.ec2 ? ["AWS/EC2", "CPUUtilization"] : ["AWS/ECS", "CPUUtilization"], local.compute_dimension),
+        concat(local.ec2 ? ["hello", "mem_used_percent"] : ["AWS/ECS", "MemoryUtilization"], local.compute_dimension),
       ]
     },
     ], var.store == "dynamodb" ? [{

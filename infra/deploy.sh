@@ -4,11 +4,13 @@
 #   infra/deploy.sh [SHA | --previous] [--yes] [--minutes N]
 #
 # The version is that of `bump.sh [SHA | --previous]`. The plan is shown, and on a terminal asked about, unless
-# --yes is given or AUTO_APPROVE set. Without a terminal a plan that destroys more than the old task definition is
-# refused without either. All ends within N minutes, 30 by default. After a failure report.sh tells why.
+# --yes is given or AUTO_APPROVE set. Without a terminal a plan that destroys more than the old version (its task
+# definition, its launch template) is refused without either. All ends within N minutes, 30 by default. After a failure report.sh tells why.
 
 # shellcheck source=infra/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source=infra/ec2.sh
+source ./ec2.sh
 declare -A seen
 progress=
 
@@ -18,6 +20,7 @@ describe_service() {
 
 # Prints the service's events that are new, and how many tasks run where that changed.
 follow() {
+  ! ec2 || { follow_refresh && return; }
   local service id text now
   service=$(describe_service 2>/dev/null) || return 0
   while IFS=$'\t' read -r id text; do
@@ -76,9 +79,9 @@ approve() {
   fi
   # A service whose first deployment failed is tainted: nothing is lost with it.
   destroyed=$(terraform show -json "$folder/plan" | jq -r '.resource_changes[]? | select(.change.actions | index("delete"))
-    | select(.type != "aws_ecs_task_definition")
+    | select(.type | IN("aws_ecs_task_definition", "aws_launch_template") | not)
     | select(.type != "aws_ecs_service" or .action_reason != "replace_because_tainted") | "  " + .address')
-  [[ ! $destroyed ]] || die "not applied: the plan destroys more than the old task definition; --yes allows it."$'\n'"$destroyed"
+  [[ ! $destroyed ]] || die "not applied: the plan destroys more than the old version; --yes allows it."$'\n'"$destroyed"
 }
 
 # The provider takes a service for stable that was rolled back, or will be by an alarm, so ECS is asked.
@@ -109,6 +112,16 @@ check_service() {
     jq -r --arg wanted "$task_definition" '.tasks[] | select(.taskDefinitionArn != $wanted).taskArn')
   [[ ! $others ]] || die "tasks of another version still run:"$'\n'"$others"
   say "The service runs $wanted, $(wc -l <<<"$tasks") tasks of ${task_definition##*/}."
+}
+
+mark_released() {
+  local time
+  time=$(date +%FT%TZ)
+  if ec2; then
+    aws ec2 create-tags --resources "$(jq -r .release.ami "$version_file")" --tags "Key=Released,Value=$time"
+  else
+    aws ecs tag-resource --resource-arn "$task_definition" --tags "key=Released,value=$time"
+  fi
 }
 
 finish() {
@@ -150,10 +163,9 @@ if ((changes)); then
   read_outputs
 fi
 applying=true
-check_service
+if ec2; then check_instances; else check_service; fi
 ((SECONDS < deadline)) || die "no time is left for the integration test."
 timeout --foreground "$((deadline - SECONDS))" ./integration-test.sh
 # bump.sh --previous chooses among those that have the mark.
-aws ecs tag-resource --resource-arn "$task_definition" --tags "key=Released,value=$(date +%FT%TZ)" ||
-  say "It could not be marked as released: make rollback will pass it over."
+mark_released || say "It could not be marked as released: make rollback will pass it over."
 say "Released $(jq -r .release.commit "$version_file") in $SECONDS s."

@@ -1,4 +1,7 @@
 locals {
+  fargate = var.compute == "fargate"
+  tasks   = local.fargate && var.release != null ? 1 : 0
+
   # One worker for each vCPU, and one where there is less.
   workers = max(1, floor(var.cpu / 1024))
 
@@ -17,28 +20,35 @@ locals {
     HELLO_KEEP_ALIVE_SECONDS = tostring(local.keep_alive_seconds)
   }
 
-  # ECS reads these as a task starts, by the execution role.
+  # ECS reads these as a task starts, by the execution role; an instance by its own.
   secrets = {
     HELLO_KEYS  = aws_secretsmanager_secret.keys.arn
     HELLO_STORE = var.database_url_secret_arn
   }
 }
 
+moved {
+  from = aws_ecs_cluster.hello
+  to   = aws_ecs_cluster.hello[0]
+}
+
 resource "aws_ecs_cluster" "hello" {
   #checkov:skip=CKV_AWS_65: Container Insights are paid metrics; those that alarms need ECS gives free of charge
+
+  count = local.fargate ? 1 : 0
 
   name = var.name
 }
 
 resource "aws_ecs_task_definition" "hello" {
-  count = var.release == null ? 0 : 1
+  count = local.tasks
 
   family                   = var.name
   requires_compatibilities = ["FARGATE"]
   network_mode             = "awsvpc"
   cpu                      = var.cpu
   memory                   = var.memory
-  execution_role_arn       = aws_iam_role.execution.arn
+  execution_role_arn       = aws_iam_role.execution[0].arn
   task_role_arn            = aws_iam_role.task.arn
 
   # The one that ran before stays ACTIVE, or a rollback would have nothing to go back to.
@@ -89,10 +99,10 @@ resource "aws_ecs_task_definition" "hello" {
 }
 
 resource "aws_ecs_service" "hello" {
-  count = var.release == null ? 0 : 1
+  count = local.tasks
 
   name            = var.name
-  cluster         = aws_ecs_cluster.hello.arn
+  cluster         = aws_ecs_cluster.hello[0].arn
   task_definition = aws_ecs_task_definition.hello[0].arn
   launch_type     = "FARGATE"
   desired_count   = var.desired_count # two at least: min_count says why

@@ -1,7 +1,11 @@
 # The ways from the private subnets to AWS. Gateway endpoints cost nothing; the others are what nat = false pays for.
 
 locals {
-  interface_endpoints = var.nat ? [] : ["ecr.api", "ecr.dkr", "logs", "secretsmanager"]
+  needed_endpoints = {
+    fargate = ["ecr.api", "ecr.dkr", "logs", "secretsmanager"]
+    ec2     = ["ec2", "logs", "monitoring", "secretsmanager", "ssm", "ssmmessages"]
+  }
+  interface_endpoints = var.nat ? [] : local.needed_endpoints[var.compute]
 }
 
 data "aws_iam_policy_document" "own_account" {

@@ -1,4 +1,4 @@
-# Two roles: ECS starts tasks by the first, and the service runs by the second. Neither is lent to anybody
+# Two roles: ECS starts tasks by the first, and the service runs by the second, on instances too (ec2.tf). Neither is lent to anybody
 # else's ECS (the confused deputy): it has to be for a task of this account and region.
 
 data "aws_iam_policy_document" "tasks" {
@@ -24,7 +24,19 @@ data "aws_iam_policy_document" "tasks" {
   }
 }
 
+moved {
+  from = aws_iam_role.execution
+  to   = aws_iam_role.execution[0]
+}
+
+moved {
+  from = aws_iam_role_policy.execution
+  to   = aws_iam_role_policy.execution[0]
+}
+
 resource "aws_iam_role" "execution" {
+  count = local.fargate ? 1 : 0
+
   name_prefix        = "${var.name}-execution-"
   description        = "ECS, to start tasks of ${var.name}"
   assume_role_policy = data.aws_iam_policy_document.tasks.json
@@ -57,15 +69,17 @@ data "aws_iam_policy_document" "execution" {
 }
 
 resource "aws_iam_role_policy" "execution" {
+  count = local.fargate ? 1 : 0
+
   name   = "start-tasks"
-  role   = aws_iam_role.execution.id
+  role   = aws_iam_role.execution[0].id
   policy = data.aws_iam_policy_document.execution.json
 }
 
 resource "aws_iam_role" "task" {
   name_prefix        = "${var.name}-task-"
   description        = "The service ${var.name}"
-  assume_role_policy = data.aws_iam_policy_document.tasks.json
+  assume_role_policy = local.ec2 ? data.aws_iam_policy_document.instances.json : data.aws_iam_policy_document.tasks.json
 }
 
 data "aws_iam_policy_document" "task" {

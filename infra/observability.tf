@@ -2,13 +2,14 @@ resource "aws_cloudwatch_log_group" "hello" {
   #checkov:skip=CKV_AWS_158: AWS's key serves: logs hold neither secrets nor dates of birth
   #checkov:skip=CKV_AWS_338: they hold addresses of callers, which nobody needs for a year
 
-  name              = "/ecs/${var.name}"
+  name              = "/${local.ec2 ? "ec2" : "ecs"}/${var.name}"
   retention_in_days = var.log_retention_days
 }
 
 locals {
   alb            = { LoadBalancer = aws_lb.alb.arn_suffix }
   targets_of_alb = { LoadBalancer = aws_lb.alb.arn_suffix, TargetGroup = aws_lb_target_group.hello.arn_suffix }
+  group          = { AutoScalingGroupName = var.name }
   service        = { ClusterName = var.name, ServiceName = var.name }
   table          = { TableName = local.table_name }
 
@@ -44,7 +45,7 @@ locals {
       threshold   = 1, breaching = 3, of = 3, rollback = true
     }
     unhealthy = {
-      description = "Tasks fail their health check"
+      description = "Tasks or instances fail their health check"
       expression  = "unhealthy"
       metrics     = { unhealthy = ["AWS/ApplicationELB", "UnHealthyHostCount", "Maximum", local.targets_of_alb] }
       threshold   = 0, breaching = 5, of = 5, rollback = false
@@ -52,13 +53,13 @@ locals {
     cpu = {
       description = "CPU is short, in spite of autoscaling: max_count may be reached"
       expression  = "cpu"
-      metrics     = { cpu = ["AWS/ECS", "CPUUtilization", "Average", local.service] }
+      metrics     = { cpu = local.ec2 ? ["AWS/EC2", "CPUUtilization", "Average", local.group] : ["AWS/ECS", "CPUUtilization", "Average", local.service] }
       threshold   = 85, breaching = 10, of = 10, rollback = false
     }
     memory = {
       description = "Memory is short"
       expression  = "memory"
-      metrics     = { memory = ["AWS/ECS", "MemoryUtilization", "Maximum", local.service] }
+      metrics     = { memory = local.ec2 ? ["hello", "mem_used_percent", "Maximum", local.group] : ["AWS/ECS", "MemoryUtilization", "Maximum", local.service] }
       threshold   = 85, breaching = 5, of = 5, rollback = false
     }
     }, var.store == "dynamodb" ? {

@@ -28,13 +28,18 @@ output "architecture" {
   value       = var.architecture
 }
 
+output "compute" {
+  description = "What it runs on: fargate or ec2."
+  value       = var.compute
+}
+
 output "cluster" {
-  description = "Name of the ECS cluster."
-  value       = aws_ecs_cluster.hello.name
+  description = "Name of the ECS cluster, null on EC2."
+  value       = one(aws_ecs_cluster.hello[*].name)
 }
 
 output "service" {
-  description = "Name of the ECS service, which a first release makes."
+  description = "Name of the ECS service, or of the Auto Scaling Group, which a first release makes."
   value       = var.name
 }
 
@@ -61,6 +66,21 @@ output "keys_secret" {
 output "integration_test_secret" {
   description = "ARN of the secret with the integration test's key."
   value       = aws_secretsmanager_secret.integration_test.arn
+}
+
+output "etcd_secret" {
+  description = "ARN of the secret with etcd's certificate authority and passwords, null on Fargate."
+  value       = one(aws_secretsmanager_secret.etcd[*].arn)
+}
+
+output "etcd_ca_secret" {
+  description = "ARN of the secret with the certificate of that authority, null on Fargate."
+  value       = one(aws_secretsmanager_secret.etcd_ca[*].arn)
+}
+
+output "etcd_password_secret" {
+  description = "ARN of the secret with the service's password in etcd, null on Fargate."
+  value       = one(aws_secretsmanager_secret.etcd_password[*].arn)
 }
 
 output "table" {

@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# Tells why a release failed: deployments, events, stopped tasks, target health and last lines of the log.
+# Tells why a release failed: deployments, events, stopped tasks, target health and last lines of the log; of
+# instances their refreshes and the group's activities.
 #
 #   infra/report.sh
 
 # shellcheck source=infra/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source=infra/ec2.sh
+source ./ec2.sh
 
 # Shows what comes as text, without what could steer a terminal, and without secrets, should a log hold any.
 show() {
@@ -55,11 +58,20 @@ case ${1:-} in
 esac
 need aws jq terraform
 read_outputs
+stopped='{"tasks": []}'
+if ec2; then
+  [[ $(describe_group) ]] || die "there is no Auto Scaling Group yet."
+  section "Instance refreshes, the last three" instance_refreshes
+  section "Scaling activities, the last ten" activities
+  section "Instances" instances
+  section "Target health" target_health
+  section "Last lines of the log" log
+  exit
+fi
 service=$(aws ecs describe-services --cluster "${output[cluster]:-}" --services "${output[service]:-}")
 [[ $(jq '.services | length' <<<"$service") == 1 ]] || die "there is no service yet."
 arns=$(aws ecs list-tasks --cluster "${output[cluster]}" --service-name "${output[service]}" --desired-status STOPPED --max-items 100 |
   jq -r '.taskArns[]?')
-stopped='{"tasks": []}'
 # shellcheck disable=SC2086 # ARNs have no spaces
 [[ ! $arns ]] || stopped=$(aws ecs describe-tasks --cluster "${output[cluster]}" --tasks $arns)
 section "Deployments" deployments

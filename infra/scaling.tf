@@ -1,8 +1,8 @@
 resource "aws_appautoscaling_target" "service" {
-  count = var.release == null ? 0 : 1
+  count = local.tasks
 
   service_namespace  = "ecs"
-  resource_id        = "service/${aws_ecs_cluster.hello.name}/${aws_ecs_service.hello[0].name}"
+  resource_id        = "service/${aws_ecs_cluster.hello[0].name}/${aws_ecs_service.hello[0].name}"
   scalable_dimension = "ecs:service:DesiredCount"
   min_capacity       = var.min_count
   max_capacity       = var.max_count
@@ -25,7 +25,7 @@ locals {
 
 # Each adds tasks when its own target is passed, and tasks are taken away only where both agree.
 resource "aws_appautoscaling_policy" "target" {
-  for_each = var.release == null ? {} : local.targets
+  for_each = local.tasks == 0 ? {} : local.targets
 
   name               = "${var.name}-${each.key}"
   policy_type        = "TargetTrackingScaling"

@@ -15,20 +15,25 @@ variable "release" {
   }
 
   validation {
-    condition     = var.release == null || can(regex("^sha256:[0-9a-f]{64}$", var.release.digest))
+    condition     = var.release == null || var.compute != "fargate" || can(regex("^sha256:[0-9a-f]{64}$", var.release.digest))
     error_message = "A release for Fargate has the digest of its image, sha256:<64 hexadecimal digits>. ./bump.sh writes it."
+  }
+
+  validation {
+    condition     = var.release == null || var.compute != "ec2" || can(regex("^ami-[0-9a-f]{8,17}$", var.release.ami))
+    error_message = "A release for EC2 has the ID of its AMI, ami-<hexadecimal digits>. ./bump.sh writes it."
   }
 }
 
 variable "compute" {
-  description = "What the service runs on: \"fargate\"."
+  description = "What the service runs on: \"fargate\", or \"ec2\" for high load: docs/capacity.md says from when on. Chosen once: docs/aws.md."
   type        = string
   default     = "fargate"
   nullable    = false
 
   validation {
-    condition     = contains(["fargate"], var.compute)
-    error_message = "compute is \"fargate\"."
+    condition     = contains(["fargate", "ec2"], var.compute)
+    error_message = "compute is \"fargate\" or \"ec2\"."
   }
 }
 
@@ -68,8 +73,31 @@ variable "memory" {
   }
 }
 
+variable "instance_types" {
+  description = "Types of EC2 instances, the best first, all with as many vCPUs; null is c7g.large and its like, or c7i.large and its like for X86_64."
+  type        = list(string)
+  default     = null
+
+  validation {
+    condition     = try(length(var.instance_types) > 0 && alltrue([for type in var.instance_types : can(regex("^[a-z0-9-]+\\.[a-z0-9-]+$", type))]), var.instance_types == null)
+    error_message = "instance_types are types such as c7g.large, and one at least."
+  }
+}
+
+variable "spot" {
+  description = "Take half of the EC2 instances above min_count from Spot, which costs less than half, and may be taken away after two minutes."
+  type        = bool
+  default     = false
+  nullable    = false
+
+  validation {
+    condition     = !var.spot || var.compute == "ec2"
+    error_message = "spot is for compute = \"ec2\"."
+  }
+}
+
 variable "desired_count" {
-  description = "Tasks that the service begins with. From then on autoscaling decides."
+  description = "Tasks or instances that the service begins with. From then on autoscaling decides."
   type        = number
   default     = 2
   nullable    = false
@@ -81,7 +109,7 @@ variable "desired_count" {
 }
 
 variable "min_count" {
-  description = "Fewest tasks. With one, its replacement is seen by callers: minutes of 502 and 503."
+  description = "Fewest tasks or instances. With one, its replacement is seen by callers: minutes of 502 and 503."
   type        = number
   default     = 2
   nullable    = false
@@ -93,7 +121,7 @@ variable "min_count" {
 }
 
 variable "max_count" {
-  description = "Most tasks: the bound of what a flood can cost."
+  description = "Most tasks or instances: the bound of what a flood can cost."
   type        = number
   default     = 10
   nullable    = false
@@ -117,7 +145,7 @@ variable "cpu_target" {
 }
 
 variable "requests_target" {
-  description = "Requests a minute and task that autoscaling aims at; null is 60,000 for each vCPU, which leaves room for a crowd: docs/capacity.md."
+  description = "Requests a minute and task, or instance, that autoscaling aims at; null is 60,000 for each vCPU, which leaves room for a crowd: docs/capacity.md."
   type        = number
   default     = null
 

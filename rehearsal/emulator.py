@@ -28,6 +28,9 @@ from moto.elbv2.models import FakeLoadBalancer
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
+from rehearsal import groups
+from rehearsal.dlm import Lifecycles
+
 PR_SET_PDEATHSIG = 1
 # Parameters of CreateService that moto drops, so that a second plan differs; UpdateService keeps them.
 KEPT = {
@@ -50,18 +53,20 @@ def settle(service: Any) -> None:
     service.running_count, service.pending_count = service.desired_count, 0
 
 
-def mend(changed: Changed = settle) -> None:
+def mend(changed: Changed = settle, refreshed: groups.Refreshed = groups.settle) -> None:
     """Mend moto in this process; `changed` gets each moto Service that was made or updated, or is deleted.
 
     A new one, and one with a new task definition, has a deployment that is PRIMARY and IN_PROGRESS at the
     head of `deployments`, before those that it replaces (ACTIVE). Whoever takes the place of `settle` owns
     these, `running_count`, `pending_count` and `events` from then on. A deleted one has the status DRAINING
-    or INACTIVE. `changed` is called by the threads that answer requests.
+    or INACTIVE. `refreshed` gets each Auto Scaling Group with an instance refresh that begins. Both are
+    called by the threads that answer requests.
     """
     _mend_load_balancers()
     _mend_rules()
     _mend_scaling()
     _mend_services(changed)
+    groups.mend(refreshed)
 
 
 def serve(port: int = 0) -> BaseWSGIServer:
@@ -69,7 +74,7 @@ def serve(port: int = 0) -> BaseWSGIServer:
     server = make_server(
         "127.0.0.1",
         port,
-        DomainDispatcherApplication(create_backend_app),
+        Lifecycles(DomainDispatcherApplication(create_backend_app)),
         threaded=True,
         request_handler=_Handler,
     )

@@ -52,10 +52,9 @@ class Infra:
         done = self.run("apply", "-auto-approve", "-input=false", *arguments, check=check)
         return done.stdout + done.stderr
 
-    def release(self, commit: str, digest: str) -> None:
-        """Say what is to run, as bump.sh does."""
-        release = {"release": {"commit": commit, "digest": digest}}
-        (self.folder / "version.auto.tfvars.json").write_text(json.dumps(release))
+    def release(self, **release: str) -> None:
+        """Say what is to run, as bump.sh does: commit, and digest or ami."""
+        (self.folder / "version.auto.tfvars.json").write_text(json.dumps({"release": release}))
 
     def outputs(self) -> dict[str, Any]:
         """Return the outputs by name."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rehearsal.secrets_manager import REGION
+from tests.certificates import Authority
 from tests.machine import USER_DATA, Instance, entries
 from tests.support import until
 
@@ -90,7 +91,7 @@ def test_user_data_that_is_no_settings_is_refused(instance: Instance) -> None:
     cursor = instance.cursor()
     instance.restart("HELLO_OPEN=true\nexport PASSWORD=s3cret-of-line-2\n", wait=False)
     until(lambda: instance.show("hello-settings", "ActiveState") == "failed", "a failure")
-    assert "line 2 of the user data is no HELLO_… or LOG_GROUP=VALUE" in instance.journal(cursor)
+    assert "line 2 of the user data is no HELLO_…, ETCD_… or LOG_GROUP=VALUE" in instance.journal(cursor)
     assert "s3cret-of-line-2" not in everything_told(instance)
     assert instance.show("hello", "ActiveState") == "inactive"
 
@@ -125,3 +126,33 @@ def test_the_agent_has_a_key_of_its_own(instance: Instance) -> None:
     assert instance.run("cat", "/run/hello/agent") == 'LOG_GROUP="/hello"\n'
     assert "LOG_GROUP" not in environment(instance)
     assert key not in everything_told(instance)
+
+
+def test_the_authority_of_etcd_is_a_file_that_hello_reads(instance: Instance, tmp_path: Path) -> None:
+    """The certificate comes from a secret, and the service is not root."""
+    pem = Authority(tmp_path).pem.decode()
+    arn = instance.secret("hello/etcd-ca", pem)
+    instance.restart(f"{USER_DATA}HELLO_ETCD=https://127.0.0.1:2379\nHELLO_ETCD_CA={arn}\n")
+    assert 'HELLO_ETCD_CA="/run/hello-public/etcd-ca.pem"' in environment(instance)
+    assert instance.run("cat", "/run/hello-public/etcd-ca.pem") == pem
+    assert instance.run("stat", "-c", "%U %a", "/run/hello-public") == "root 755\n"
+
+
+def test_a_member_of_etcd_serves_no_greetings(instance: Instance) -> None:
+    """Where user data name a member, its unit gets the settings, and hello does not start."""
+    arn = f"arn:aws:secretsmanager:{REGION}:123456789012:secret:hello/etcd-abcdef"
+    cursor = instance.cursor()
+    try:
+        instance.restart(f"ETCD_NAME=m0\nETCD_SECRET={arn}\nLOG_GROUP=/hello\n", wait=False)
+        until(lambda: instance.show("hello", "ConditionResult") == "no", "hello to stay off")
+        assert instance.run("cat", "/run/hello/etcd") == f'ETCD_NAME="m0"\nETCD_SECRET="{arn}"\n'
+        assert instance.run("ls", "/run/hello") == "agent\netcd\n"
+        instance.run("systemctl", "start", "--no-block", "etcd-member")
+        # Of EC2 there is too little here for it to go on: it waits, and says so.
+        until(
+            lambda: "etcd-member: ClientResponseError; trying again" in instance.journal(cursor), "its word"
+        )
+        assert instance.run("systemctl", "is-enabled", "etcd.service", check=False).strip() == "masked"
+    finally:
+        instance.run("systemctl", "stop", "etcd-member", check=False)
+        instance.restart(USER_DATA)

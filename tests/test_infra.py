@@ -5,7 +5,9 @@ import os
 import re
 import subprocess
 import sys
+from base64 import b64decode
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_urlsafe
@@ -23,6 +25,7 @@ Process = subprocess.Popen[str]
 
 CHECKOV = ROOT / ".venv-checkov" / "bin" / "checkov"
 OLD, NEW = "a" * 40, "b" * 40
+AMI, NEWER_AMI = f"ami-{'0' * 17}", f"ami-{'1' * 17}"
 DIGEST, NEWER_DIGEST = f"sha256:{'0' * 64}", f"sha256:{'1' * 64}"
 SERVICE = {
     "aws_appautoscaling_policy.target",
@@ -70,12 +73,12 @@ def logic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 class Applied:
     """infra/ applied to an AWS of its own: first without a release, then with one."""
 
-    def __init__(self, infra: Infra, endpoint: str) -> None:
+    def __init__(self, infra: Infra, endpoint: str, release: dict[str, str]) -> None:
         self.infra = infra
         self.environment = variables(endpoint)
         self.first = infra.apply()
         self.at_first = infra.addresses()
-        infra.release(OLD, DIGEST)
+        infra.release(**release)
         self.second = infra.apply()
         self.outputs = infra.outputs()
 
@@ -99,11 +102,27 @@ def applied(
     tmp_path_factory: pytest.TempPathFactory,
     audit: Process | None,
     logic: Process,
+    instances: Future[Applied],
 ) -> Iterator[Applied]:
     """The infrastructure with its service, as the tests of this module find it, one after the other."""
     with emulated_aws() as endpoint:
         infra = initialised(tmp_path_factory.mktemp("applied") / "infra", variables(endpoint))
-        yield Applied(infra, endpoint)
+        yield Applied(infra, endpoint, {"commit": OLD, "digest": DIGEST})
+
+
+@pytest.fixture(scope="module")
+def instances(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[Applied]]:
+    """The same with compute = "ec2", in an AWS of its own, begun beside the other."""
+    with emulated_aws() as endpoint, ThreadPoolExecutor(1) as pool:
+        environment = {**variables(endpoint), "TF_VAR_compute": "ec2"}
+        infra = initialised(tmp_path_factory.mktemp("instances") / "infra", environment)
+        yield pool.submit(Applied, infra, endpoint, {"commit": OLD, "ami": AMI})
+
+
+@pytest.fixture
+def ec2(instances: Future[Applied]) -> Applied:
+    """Give it once it is applied."""
+    return instances.result(timeout=400)
 
 
 def test_the_service_may_do_what_its_store_asks() -> None:
@@ -216,7 +235,7 @@ def test_a_new_version_is_one_one_and_one(applied: Applied) -> None:
     """A release adds a task definition, changes the service, and keeps the old definition."""
     service = applied.outputs["service"]
     before = applied.aws("ecs", "describe_services", cluster=applied.outputs["cluster"], services=[service])
-    applied.infra.release(NEW, NEWER_DIGEST)
+    applied.infra.release(commit=NEW, digest=NEWER_DIGEST)
     said = applied.infra.apply()
     assert "Plan: 1 to add, 1 to change, 1 to destroy." in said
     after = applied.aws("ecs", "describe_services", cluster=applied.outputs["cluster"], services=[service])
@@ -285,6 +304,98 @@ def test_destroy_leaves_what_is_protected_and_then_nothing(applied: Applied) -> 
     assert applied.aws("secretsmanager", "list_secrets")["SecretList"] == []
     assert applied.aws("elbv2", "describe_load_balancers")["LoadBalancers"] == []
     assert applied.aws("iam", "list_roles")["Roles"] == []
+
+
+def test_instances_are_applied(ec2: Applied) -> None:
+    """All but instances is made first; the release adds them and etcd, and changes nothing."""
+    assert "Apply complete!" in ec2.first
+    assert {address for address in ec2.at_first if ".etcd[" in address} >= {
+        f'aws_ebs_volume.etcd["{zone}"]' for zone in range(3)
+    }
+    assert not [address for address in ec2.at_first if "autoscaling" in address or "aws_ecs" in address]
+    assert "Plan: 11 to add, 0 to change, 0 to destroy." in ec2.second
+    added = {address.partition("[")[0] for address in ec2.infra.addresses() - ec2.at_first}
+    assert added == {
+        "aws_autoscaling_group.etcd",
+        "aws_autoscaling_group.hello",
+        "aws_autoscaling_lifecycle_hook.drain",
+        "aws_autoscaling_policy.target",
+        "aws_launch_template.etcd",
+        "aws_launch_template.hello",
+    }
+    planned = ec2.infra.run("plan", "-detailed-exitcode", check=False)
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+
+
+def test_instances_are_told_what_image_settings_reads(ec2: Applied) -> None:
+    """User data are lines that image/settings.py takes; a secret is its ARN, and all of them can be had."""
+    for name, template in templates(ec2).items():
+        lines = b64decode(template["UserData"]).decode().splitlines()
+        found = dict(line.split("=", 1) for line in lines)
+        assert all(re.fullmatch(r"HELLO_[A-Z_]+|LOG_GROUP|ETCD_[A-Z_]+", key) for key in found), name
+        for key, value in found.items():
+            if "PASSWORD" in key or "KEYS" in key or "SECRET" in key:
+                assert value.startswith("arn:aws:secretsmanager:"), name
+    assert ec2.outputs["compute"] == "ec2"
+    health = ec2.aws("elbv2", "describe_target_health", TargetGroupArn=ec2.outputs["target_group_arn"])
+    ids = [target["Target"]["Id"] for target in health["TargetHealthDescriptions"]]
+    assert len(ids) == 2
+    assert all(name.startswith("i-") for name in ids)
+
+
+def templates(ec2: Applied) -> dict[str, Any]:
+    """Return the data of the launch templates by their names."""
+    return {
+        template["LaunchTemplateName"]: ec2.aws(
+            "ec2", "describe_launch_template_versions", LaunchTemplateName=template["LaunchTemplateName"]
+        )["LaunchTemplateVersions"][0]["LaunchTemplateData"]
+        for template in ec2.aws("ec2", "describe_launch_templates")["LaunchTemplates"]
+    }
+
+
+def group(ec2: Applied, name: str = "hello") -> Any:
+    """Return what AWS tells of an Auto Scaling Group."""
+    return ec2.aws("autoscaling", "describe_auto_scaling_groups", AutoScalingGroupNames=[name])[
+        "AutoScalingGroups"
+    ][0]
+
+
+def test_a_release_of_instances_is_one_one_and_one(ec2: Applied) -> None:
+    """It adds a template, changes the group, whose instances are refreshed, and leaves etcd alone."""
+    members = [group(ec2, f"hello-etcd-{zone}")["Instances"] for zone in range(3)]
+    old = {instance["InstanceId"] for instance in group(ec2)["Instances"]}
+    ec2.infra.release(commit=NEW, ami=NEWER_AMI)
+    assert "Plan: 1 to add, 1 to change, 1 to destroy." in ec2.infra.apply()
+    refreshes = ec2.aws("autoscaling", "describe_instance_refreshes", AutoScalingGroupName="hello")
+    assert [one["Status"] for one in refreshes["InstanceRefreshes"]] == ["Successful"]
+    preferences = refreshes["InstanceRefreshes"][0]["Preferences"]
+    assert (preferences["MinHealthyPercentage"], preferences["MaxHealthyPercentage"]) == (100, 200)
+    running = group(ec2)["Instances"]
+    assert len(running) == 2
+    assert not old & {instance["InstanceId"] for instance in running}
+    assert {one["LaunchTemplate"]["LaunchTemplateName"] for one in running} == {f"hello-{NEW[:12]}"}
+    assert templates(ec2)[f"hello-{NEW[:12]}"]["ImageId"] == NEWER_AMI
+    assert f"hello-{OLD[:12]}" not in templates(ec2)
+    assert [group(ec2, f"hello-etcd-{zone}")["Instances"] for zone in range(3)] == members
+    assert "No changes." in ec2.infra.run("plan").stdout
+    # docs/aws.md: how a member gets the AMI of the release.
+    renewed = ec2.infra.run("plan", "-refresh=false", '-replace=aws_launch_template.etcd["0"]').stdout
+    assert re.search(rf"image_id += +\"{AMI}\" -> \"{NEWER_AMI}\"", renewed)
+    assert "Plan: 1 to add, 1 to change, 1 to destroy." in renewed
+
+
+def test_instances_are_destroyed(ec2: Applied) -> None:
+    """Told so, nothing is left."""
+    unprotected = "-var=deletion_protection=false"
+    ec2.infra.apply("-target=aws_dynamodb_table.people", unprotected)
+    ec2.infra.run("destroy", "-auto-approve", "-refresh=false", unprotected)
+    assert ec2.infra.addresses() == set()
+    assert ec2.aws("autoscaling", "describe_auto_scaling_groups")["AutoScalingGroups"] == []
+    assert ec2.aws("ec2", "describe_launch_templates")["LaunchTemplates"] == []
+    assert (
+        ec2.aws("ec2", "describe_volumes", Filters=[{"Name": "status", "Values": ["available"]}])["Volumes"]
+        == []
+    )
 
 
 def test_the_emulator_ends_with_who_started_it() -> None:

@@ -344,7 +344,7 @@ def test_a_plan_that_destroys_more_is_not_applied_unasked(service: Service) -> N
     plan = service.infra.stub / "plan.json"
     plan.write_text(json.dumps(changes("aws_dynamodb_table.people[0]", "delete")))
     told = failed(service)
-    assert "not applied: the plan destroys more than the old task definition" in told
+    assert "not applied: the plan destroys more than the old version" in told
     assert "\n  aws_dynamodb_table.people[0]\n" in told
     assert "apply" not in " ".join(service.infra.asked)
     service.infra.play("apply", "#!/bin/bash\nexit 1\n")
@@ -401,7 +401,9 @@ def test_there_is_no_report_without_a_service(infra: Infra) -> None:
     assert "there is no service yet." in infra.refused("report.sh")
 
 
-@pytest.mark.parametrize("script", ["add-key.sh", "bump.sh", "deploy.sh", "integration-test.sh", "report.sh"])
+@pytest.mark.parametrize(
+    "script", ["add-key.sh", "bump.sh", "deploy.sh", "etcd-secrets.sh", "integration-test.sh", "report.sh"]
+)
 def test_each_script_helps(script: str, infra: Infra) -> None:
     """It says what it does and how it is called, from any folder, and does nothing."""
     for flag in ("-h", "--help"):

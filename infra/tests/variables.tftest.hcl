@@ -13,7 +13,6 @@ run "malformed" {
 
   variables {
     release             = { commit = "main" }
-    compute             = "lambda"
     architecture        = "arm64"
     cpu                 = 300
     min_count           = 1
@@ -38,13 +37,14 @@ run "malformed" {
     kept_images         = 1
     github_repository   = "https://github.com/example/hello"
     github_provider_arn = "github"
+    instance_types      = ["large"]
   }
 
   expect_failures = [
-    var.release, var.compute, var.architecture, var.cpu, var.min_count, var.cpu_target, var.requests_target, var.store,
+    var.release, var.architecture, var.cpu, var.min_count, var.cpu_target, var.requests_target, var.store,
     var.table_name, var.database_cidr, var.timezone, var.leap_day, var.oidc_audience, var.name, var.region, var.zones, var.vpc_cidr,
     var.allowed_cidrs, var.zone_id, var.certificate_arn, var.waf_rate, var.alarm_email, var.log_retention_days,
-    var.kept_images, var.github_repository, var.github_provider_arn,
+    var.kept_images, var.github_repository, var.github_provider_arn, var.instance_types,
   ]
 }
 
@@ -87,6 +87,7 @@ run "the_other_way_round" {
   command = plan
 
   variables {
+    compute                 = "lambda"
     desired_count           = 1
     memory                  = 600
     database_url_secret_arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:database-AbCdEf" # pragma: allowlist secret
@@ -95,5 +96,29 @@ run "the_other_way_round" {
     zone_id                 = "Z0123456789"
   }
 
-  expect_failures = [var.desired_count, var.memory, var.database_url_secret_arn, var.oidc_issuer, var.domain]
+  expect_failures = [var.compute, var.desired_count, var.memory, var.database_url_secret_arn, var.oidc_issuer, var.domain]
+}
+
+# What is of the other compute mode.
+run "ec2" {
+  command = plan
+
+  variables {
+    compute        = "ec2"
+    release        = { commit = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", digest = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb" }
+    instance_types = []
+  }
+
+  expect_failures = [var.release, var.instance_types]
+}
+
+run "fargate" {
+  command = plan
+
+  variables {
+    release = { commit = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", ami = "ami-0123456789abcdef0" }
+    spot    = true
+  }
+
+  expect_failures = [var.release, var.spot]
 }

@@ -93,3 +93,19 @@ mock_resource "aws_sns_topic" {
 mock_resource "aws_wafv2_web_acl" {
   defaults = { arn = "arn:aws:wafv2:us-east-1:123456789012:regional/webacl/hello/0" }
 }
+
+mock_data "aws_ec2_instance_type" {
+  defaults = { default_vcpus = 2, supported_architectures = ["arm64", "x86_64"] }
+}
+
+mock_resource "aws_launch_template" {
+  defaults = { id = "lt-0123456789abcdef0", latest_version = 1 }
+}
+
+mock_resource "aws_iam_instance_profile" {
+  defaults = { arn = "arn:aws:iam::123456789012:instance-profile/hello" }
+}
+
+mock_resource "aws_ebs_volume" {
+  defaults = { id = "vol-0123456789abcdef0", arn = "arn:aws:ec2:us-east-1:123456789012:volume/vol-0123456789abcdef0" }
+}
