@@ -18,7 +18,7 @@ install: $(STAMPS)/run  ## Make .venv with the command .venv/bin/hello
 run: $(STAMPS)/run  ## Serve at http://127.0.0.1:5000 on hello.db
 	@HELLO_COMMIT=$${HELLO_COMMIT:-$(COMMIT)} exec $(VENV)/bin/hello serve --log text
 
-test: $(STAMPS)/test $(STAMPS)/emulators $(STAMPS)/fuzz $(STAMPS)/checkov $(STAMPS)/pyz debian base  ## Run the checks and all tests; ARGS='-k name' chooses
+test: debian $(STAMPS)/test $(STAMPS)/emulators $(STAMPS)/fuzz $(STAMPS)/checkov $(STAMPS)/pyz debian base  ## Run the checks and all tests; ARGS='-k name' chooses
 	@$(MAKE) --no-print-directory check
 	$(VENV)/bin/python -m pytest $(ARGS)
 

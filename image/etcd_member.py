@@ -100,7 +100,9 @@ async def take_address(instance: Instance, address: str, environ: Mapping[str, s
 def listen_at(address: str, mac: str) -> None:
     """Have the interface with this hardware address take what is sent to an address."""
     addresses = {path.parent.name: path.read_text().strip() for path in NETWORK.glob("*/address")}
-    device = next(name for name, found in addresses.items() if found == mac)
+    device = next((name for name, found in addresses.items() if found == mac), None)
+    if device is None:
+        raise NotYetError(f"no interface has the hardware address {mac}")
     run("ip", "address", "replace", f"{address}/32", "dev", device)
 
 
@@ -160,6 +162,9 @@ def certify(folder: Path, authority: Mapping[str, str], addresses: set[str]) -> 
         .not_valid_after(ca.not_valid_after_utc)  # each boot makes a new one
         .add_extension(x509.SubjectAlternativeName(names), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+        )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .sign(ca_key, hashes.SHA256())
     )

@@ -118,7 +118,7 @@ mark_released() {
   local time
   time=$(date +%FT%TZ)
   if ec2; then
-    aws ec2 create-tags --resources "$(jq -r .release.ami "$version_file")" --tags "Key=Released,Value=$time"
+    aws ec2 create-tags --resources "$(jq -r .release.ami "$version_file")" --tags "Key=Released-${output[service]},Value=$time"
   else
     aws ecs tag-resource --resource-arn "$task_definition" --tags "key=Released,value=$time"
   fi

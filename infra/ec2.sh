@@ -6,9 +6,9 @@ ec2() { [[ ${output[compute]:-} == ec2 ]]; }
 
 # Prints the AMIs of commits as bump.sh has images, the newest first; image/hello.pkr.hcl tags them.
 amis() {
-  aws ec2 describe-images --owners self --filters Name=tag:Name,Values=hello Name=state,Values=available Name=tag-key,Values=Commit | jq '
+  aws ec2 describe-images --owners self --filters Name=tag:Name,Values=hello Name=state,Values=available Name=tag-key,Values=Commit | jq --arg released "Released-${output[service]:-}" '
     [.Images[] | (.Tags | from_entries) as $tags | select($tags.Commit | test("^[0-9a-f]{40}$"))
-     | {ami: .ImageId, pushed: .CreationDate, commit: $tags.Commit, architecture: .Architecture, released: $tags.Released}]
+     | {ami: .ImageId, pushed: .CreationDate, commit: $tags.Commit, architecture: .Architecture, released: $tags[$released]}]
     | sort_by(.pushed) | reverse'
 }
 

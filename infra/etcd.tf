@@ -1,6 +1,6 @@
 # compute = "ec2": where instances register and are found. Three members, one a zone: one of them may fail.
 #
-# A member is a group of one instance, of the AMI that was released first: image/etcd.py has it take its volume and its address
+# A member is a group of one instance, of the AMI that was released first: image/etcd_member.py has it take its volume and its address
 # as it boots. The certificate authority and the passwords are made by etcd-secrets.sh, and Terraform never sees them.
 
 locals {

@@ -26,7 +26,7 @@ class Group:
 
     def __init__(self, infra: Infra) -> None:
         self.infra = infra
-        self.images = [self.image(1, Released="2026-11-01T00:00:00Z"), self.image(2)]
+        self.images = [self.image(1, released="2026-11-01T00:00:00Z"), self.image(2)]
         self.chosen = 2
         self.instances = [2, 2]
         self.refreshes: list[dict[str, Any]] = []
@@ -60,10 +60,16 @@ class Group:
             CreateTags=self.tag,
         )
 
-    @staticmethod
-    def image(number: int, architecture: str = "arm64", **tags: str) -> dict[str, Any]:
-        """Return an AMI as EC2 tells it; the number is the time that it was made."""
-        named = {"Name": "hello", "Commit": commit(number), **tags}
+    def image(
+        self, number: int, architecture: str = "arm64", released: str = "", by: str = ""
+    ) -> dict[str, Any]:
+        """Return an AMI as EC2 tells it; the number is the time that it was made.
+
+        It was released at a time, by a service.
+        """
+        named = {"Name": "hello", "Commit": commit(number)} | (
+            {f"Released-{by or self.infra.name}": released} if released else {}
+        )
         return {
             "ImageId": ami(number),
             "CreationDate": f"2026-11-25T00:00:{number:02}.000Z",
@@ -115,7 +121,7 @@ class Group:
         return told()
 
     def tag(self, call: Call) -> Reply:
-        self.tags.append((call.payload["resources"], str(call.payload["tags"])[:13]))
+        self.tags.append((call.payload["resources"], str(call.payload["tags"]).partition(",")[0]))
         return told()
 
 
@@ -178,18 +184,19 @@ def test_without_an_ami_it_is_said_how_to_make_one(infra: Infra, group: Group) -
 
 
 def test_what_was_released_before_is_gone_back_to(infra: Infra, group: Group) -> None:
-    """By the time of the release, not of the AMI; a second time undoes the first."""
+    """By the time of this service's release, not of the AMI; a second time undoes the first."""
     group.images = [
-        group.image(1, Released="2026-11-03T00:00:00Z"),
-        group.image(2, Released="2026-11-02T00:00:00Z"),
+        group.image(1, released="2026-11-03T00:00:00Z"),
+        group.image(2, released="2026-11-02T00:00:00Z"),
         group.image(3),
+        group.image(4, released="2026-11-04T00:00:00Z", by="another"),
     ]
     infra.done("bump.sh", commit(3))
     infra.done("bump.sh", "--previous")
     assert chosen(infra)["ami"] == ami(1)
     infra.done("bump.sh", "--previous")
     assert chosen(infra)["ami"] == ami(2)
-    group.images = [group.image(2, Released="2026-11-02T00:00:00Z")]
+    group.images = [group.image(2, released="2026-11-02T00:00:00Z")]
     assert "no other version ran before" in infra.refused("bump.sh", "--previous")
 
 
@@ -202,7 +209,7 @@ def test_a_release_waits_for_the_refresh(infra: Infra, group: Group) -> None:
     assert "ok tested" in said
     assert f"Released {commit(2)} in " in said
     assert [line.split()[0] for line in infra.asked] == ["plan", "show", "apply"]
-    assert group.tags == [(ami(2), "Key=Released,")]
+    assert group.tags == [(ami(2), f"Key=Released-{infra.name}")]
 
 
 def test_a_first_release_has_no_refresh(infra: Infra, group: Group) -> None:
