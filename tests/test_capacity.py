@@ -201,10 +201,10 @@ def test_a_lost_zone_is_replaced() -> None:
 def test_prices_add_up() -> None:
     """Of a task, an instance, etcd, answers to the internet and DynamoDB, by hand."""
     assert cost.FARGATE.price == pytest.approx(0.0395)
-    assert cost.compute(EC2, 1) == pytest.approx(0.0725 * 730 + 0.64)
-    assert cost.compute(EC2, 1, spot=1) == pytest.approx(0.4 * 0.0725 * 730 + 0.64)
-    assert cost.discovery(EC2) == pytest.approx(3 * (0.0168 * 730 + 16 * 0.08))
-    assert cost.discovery(FARGATE) == 0
+    assert cost.compute(EC2, 1) == pytest.approx(0.0725 * 730 + 0.64 + 2.10)
+    assert cost.compute(EC2, 1, spot=1) == pytest.approx(0.4 * 0.0725 * 730 + 0.64 + 2.10)
+    assert cost.around(EC2) == pytest.approx(3 * (0.0168 * 730 + 12 * 0.08) + 3 * 0.40 + 6 * 7.30)
+    assert cost.around(FARGATE) == 0
     load = cost.Load(1e6 / 2.628, bytes_out=400, writes=0.05)  # 1e12 requests a month
     assert cost.egress(load) == pytest.approx(10e3 * 0.09 + 40e3 * 0.085 + 100e3 * 0.07 + 250e3 * 0.05)
     assert cost.on_demand(load) == pytest.approx(0.95e6 * 0.125 + 0.1e6 * 0.625)

@@ -26,9 +26,12 @@ EGRESS = (
     (math.inf, 0.05),
 )  # GB and month, and USD a GB; from memory
 
-ROOT_GB, ETCD_GB = 8, 8
-ETCD_MEMBERS = 3
-ZONES, ENDPOINTS = 3, 4  # ECR twice, logs, secrets
+DETAILED = 7 * 0.30  # a month and instance: CPU and others by the minute; from memory
+SECRET = 0.40  # a month; from memory
+
+ROOT_GB, ETCD_GB = 8, 4
+ETCD_MEMBERS, ETCD_SECRETS = 3, 3
+ZONES, ENDPOINTS, MORE_ENDPOINTS = 3, 4, 2  # infra/endpoints.tf: for tasks, and for instances besides
 PROVISIONED_USE = 0.7  # of what is provisioned, when it is scaled automatically
 
 # Seconds from the decision to the first request. Others measured 53 to 62 for a task with an image of 413 MB,
@@ -36,7 +39,7 @@ PROVISIONED_USE = 0.7  # of what is provisioned, when it is scaled automatically
 FARGATE_START, EC2_START, HEALTHY = 50, 40, 20
 # One vCPU is one process. c7g.large has two, and so two workers.
 FARGATE = Mode("fargate", "Fargate", 1, FARGATE_START + HEALTHY, FARGATE_VCPU + FARGATE_MEMORY * FARGATE_GB)
-EC2 = Mode("ec2", "EC2", 2, EC2_START + HEALTHY, C7G_LARGE + ROOT_GB * GP3 / HOURS)
+EC2 = Mode("ec2", "EC2", 2, EC2_START + HEALTHY, C7G_LARGE + (ROOT_GB * GP3 + DETAILED) / HOURS)
 MODES = (FARGATE, EC2)
 
 
@@ -64,14 +67,17 @@ class Load:
 
 def compute(mode: Mode, instances: float, spot: float = 0.0) -> float:
     """Return USD a month for instances, of which a share is Spot."""
-    disk = ROOT_GB * GP3 / HOURS if mode is EC2 else 0.0
-    price = (mode.price - disk) * (1 - spot + spot * SPOT[mode.key]) + disk
+    beside = (ROOT_GB * GP3 + DETAILED) / HOURS if mode is EC2 else 0.0  # which Spot doesn't change
+    price = (mode.price - beside) * (1 - spot + spot * SPOT[mode.key]) + beside
     return instances * price * HOURS
 
 
-def discovery(mode: Mode) -> float:
-    """Return USD a month for etcd, which only EC2 needs: three members with a root and a data volume."""
-    return ETCD_MEMBERS * (T4G_SMALL * HOURS + (ROOT_GB + ETCD_GB) * GP3) if mode is EC2 else 0.0
+def around(mode: Mode) -> float:
+    """Return USD a month for what EC2 alone has: etcd's members with two volumes each, secrets, endpoints."""
+    if mode is not EC2:
+        return 0.0
+    members = ETCD_MEMBERS * (T4G_SMALL * HOURS + (ROOT_GB + ETCD_GB) * GP3)
+    return members + ETCD_SECRETS * SECRET + MORE_ENDPOINTS * ZONES * ENDPOINT * HOURS
 
 
 def instances(mode: Mode, rate: float, requests: float, minimum: int) -> int:
@@ -130,5 +136,5 @@ def egress(load: Load) -> float:
 
 
 def endpoints() -> float:
-    """Return USD a month for the interface endpoints."""
+    """Return USD a month for the interface endpoints that both modes have."""
     return ENDPOINTS * ZONES * ENDPOINT * HOURS

@@ -123,7 +123,7 @@ def costs(figure: Figure) -> None:
         values = [
             (
                 cost.compute(mode, cost.instances(mode, rate, POLICY.requests, POLICY.minimum), spot)
-                + cost.discovery(mode)
+                + cost.around(mode)
             )
             / rate
             * 1e3

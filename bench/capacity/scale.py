@@ -153,11 +153,11 @@ def limits() -> Sequence[Limit]:
 
 
 def cheaper_on_ec2(spot_ec2: float = 0.0, spot_fargate: float = 0.0) -> Callable[[float], bool]:
-    """Return whether EC2 costs less than Fargate at a rate, etcd included."""
+    """Return whether EC2 costs less than Fargate at a rate, what it has around it included."""
 
     def cheaper(rate: float) -> bool:
         ours = [cost.instances(mode, rate, POLICY.requests, POLICY.minimum) for mode in (FARGATE, EC2)]
-        on_ec2 = cost.compute(EC2, ours[1], spot_ec2) + cost.discovery(EC2)
+        on_ec2 = cost.compute(EC2, ours[1], spot_ec2) + cost.around(EC2)
         return on_ec2 < cost.compute(FARGATE, ours[0], spot_fargate)
 
     return cheaper

@@ -124,7 +124,7 @@ def levels() -> str:
         return cost.instances(mode, level.load.rate, POLICY.requests, POLICY.minimum)
 
     def computing(mode: Mode, level: scale.Level) -> float:
-        return cost.compute(mode, count(mode, level)) + cost.discovery(mode)
+        return cost.compute(mode, count(mode, level)) + cost.around(mode)
 
     def dollars(value: Callable[[cost.Load], float]) -> Callable[[scale.Level], str]:
         return lambda level: f"{value(level.load):,.0f}"
@@ -146,7 +146,7 @@ def levels() -> str:
         row("load balancer: LCUs", lambda level: f"{cost.lcus(level.load):,.0f}"),
         row("etcd: keepalives/s", lambda level: f"{scale.keepalives(count(EC2, level)):,.1f}"),
         row("**USD a month:** Fargate", lambda level: f"{computing(FARGATE, level):,.0f}"),
-        row("or EC2 and etcd", lambda level: f"{computing(EC2, level):,.0f}"),
+        row("or EC2, and what is around it", lambda level: f"{computing(EC2, level):,.0f}"),
         row("DynamoDB on demand", dollars(cost.on_demand)),
         row("or provisioned", dollars(cost.provisioned)),
         row("DynamoDB: storage, recovery", dollars(lambda load: cost.storage(load.people))),
@@ -184,7 +184,7 @@ def sensitivity() -> str:
                 f"{POLICY.requests * at:,.0f}",
                 f"{vcpus:,.0f}",
                 f"{cost.compute(FARGATE, vcpus):,.0f}",
-                f"{cost.compute(EC2, vcpus / 2) + cost.discovery(EC2):,.0f}",
+                f"{cost.compute(EC2, vcpus / 2) + cost.around(EC2):,.0f}",
             )
         )
     head = (

@@ -42,10 +42,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "url" in metafunc.fixturenames:
         given = metafunc.config.getoption("--url", None)
         kinds = [*STORES, "tls"] if metafunc.module.__name__.rpartition(".")[2] in UNDER_TLS else STORES
-        metafunc.parametrize("url", [given] if given else kinds, indirect=True, scope="session")
+        metafunc.parametrize("url", [given] if given else kinds, indirect=True, scope="package")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # what it does to the environment ends with these tests
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the service answers."""
     if "://" in request.param:
@@ -162,7 +162,7 @@ def name(new_name: NewName) -> str:
     return new_name()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def explained(url: str) -> set[str]:
     """Return the ids on /docs: what the `type` of an error can lead to."""
     client = Client(url)
