@@ -96,7 +96,7 @@ def build(play: Rehearsal) -> None:
 
 
 def first_release(play: Rehearsal) -> None:
-    """Release a first version, and ask it by the document's commands."""
+    """Release a first version, and ask it by the commands that docs/rehearsal.md shows."""
     play.first = play.versions.make("The code as it is")
     with play.phase("first release: ./deploy.sh") as phase:
         play.console.push(play.first)
@@ -108,7 +108,7 @@ def first_release(play: Rehearsal) -> None:
         answer = play.console.must("curl", "bash", "-o", "pipefail", "-c", asking)
         phase.seen.append(f"{asking}: {' '.join(answer[answer.index('{') :].split())[:40]}…")
         if play.first not in answer:
-            phase.problems.append(f"the document's command is answered by {answer}")
+            phase.problems.append(f"`curl <dns_name>:5000/ | jq` answers {answer}")
     key = play.console.aws(
         "secretsmanager",
         "get-secret-value",
