@@ -254,7 +254,7 @@ def load_balancers_wait_and_notice(manifests: Manifests) -> None:
     if manifests.all("Ingress"):
         prefix = "alb.ingress.kubernetes.io/"
         keep_alive = attribute(manifests, "load-balancer-attributes", "idle_timeout.timeout_seconds")
-        assert keep_alive == terraform("idle_timeout")
+        assert keep_alive == terraform("idle_seconds")
         delay = attribute(manifests, "target-group-attributes", "deregistration_delay.timeout_seconds")
         notes = manifests.one("Ingress")["metadata"]["annotations"]
         assert re.search(rf'"{notes[prefix + "ssl-policy"]}"', BALANCER)

@@ -354,7 +354,7 @@ def test_a_plan_that_destroys_more_is_not_applied_unasked(service: Service) -> N
     assert "terraform apply failed." in failed(service)
     table = changes("aws_dynamodb_table.people[0]", "delete", "create", reason="replace_because_tainted")
     plan.write_text(json.dumps(table))
-    assert "the plan destroys more than the old task definition" in failed(service)
+    assert "the plan destroys more than the old version" in failed(service)
 
 
 @pytest.mark.parametrize("answer", ["yes", "no"])

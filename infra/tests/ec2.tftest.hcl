@@ -54,19 +54,20 @@ run "release" {
 
   assert {
     condition = { for line in compact(split("\n", base64decode(aws_launch_template.hello[0].user_data))) : split("=", line)[0] => join("=", slice(split("=", line), 1, length(split("=", line)))) } == {
-      HELLO_DRAIN_SECONDS = "15"
-      HELLO_ETCD          = "https://10.0.143.250:2379,https://10.0.159.250:2379,https://10.0.175.250:2379"
-      HELLO_ETCD_CA       = aws_secretsmanager_secret.etcd_ca[0].arn
-      HELLO_ETCD_PASSWORD = aws_secretsmanager_secret.etcd_password[0].arn
-      HELLO_ETCD_USER     = "hello"
-      HELLO_KEYS          = aws_secretsmanager_secret.keys.arn
-      HELLO_LEAP_DAY      = "feb28"
-      HELLO_PROXIES       = "10.0.0.0/20,10.0.16.0/20,10.0.32.0/20"
-      HELLO_STOP_SECONDS  = "30"
-      HELLO_STORE         = "dynamodb://us-east-1/hello"
-      HELLO_TIMEZONE      = "UTC"
-      HELLO_WORKERS       = "2"
-      LOG_GROUP           = aws_cloudwatch_log_group.hello.name
+      HELLO_DRAIN_SECONDS      = "15"
+      HELLO_ETCD               = "https://10.0.143.250:2379,https://10.0.159.250:2379,https://10.0.175.250:2379"
+      HELLO_ETCD_CA            = aws_secretsmanager_secret.etcd_ca[0].arn
+      HELLO_ETCD_PASSWORD      = aws_secretsmanager_secret.etcd_password[0].arn
+      HELLO_ETCD_USER          = "hello"
+      HELLO_KEEP_ALIVE_SECONDS = "75"
+      HELLO_KEYS               = aws_secretsmanager_secret.keys.arn
+      HELLO_LEAP_DAY           = "feb28"
+      HELLO_PROXIES            = "10.0.0.0/20,10.0.16.0/20,10.0.32.0/20"
+      HELLO_STOP_SECONDS       = "30"
+      HELLO_STORE              = "dynamodb://us-east-1/hello"
+      HELLO_TIMEZONE           = "UTC"
+      HELLO_WORKERS            = "2"
+      LOG_GROUP                = aws_cloudwatch_log_group.hello.name
     }
     error_message = "User data are these settings; secrets are ARNs."
   }
