@@ -737,13 +737,13 @@ def test_who_may_read_a_key(tmp_path: Path, authority: Authority, owner: int, mo
 
 def test_the_end_is_measured_and_warned_of(serve: Serve, authority: Authority, tmp_path: Path) -> None:
     """Within 14 days of it there is a warning, and /metrics has the moment; with more time there is none."""
+    measured = rb"^hello_tls_certificate_expiry_timestamp_seconds (\S+)$"
     for days, count in ((13, "1"), (15, "2")):
         (folder := tmp_path / str(days)).mkdir()
         pair = issue(authority, folder, lasts=days * DAY + timedelta(hours=2))
         service = serve(*pair.options, "--workers", count, folder=folder)
         service.trust = trusting(authority)
         end = pair.certificate.not_valid_after_utc.timestamp()
-        measured = rb"^hello_tls_certificate_expiry_timestamp_seconds (\S+)$"
 
         def measures_the_end(service: Service = service, end: float = end) -> bool:
             found = re.findall(measured, service.get("/metrics").body, re.MULTILINE)
