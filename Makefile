@@ -20,8 +20,8 @@ run: $(STAMPS)/run  ## Serve at http://127.0.0.1:5000 on hello.db
 
 test: debian $(STAMPS)/test $(STAMPS)/emulators $(STAMPS)/fuzz $(STAMPS)/checkov $(STAMPS)/pyz debian base  ## Run the checks and all tests; ARGS='-k name' chooses
 	@$(MAKE) --no-print-directory check
-	@# Tests run make themselves, which prints more where another make has started it.
-	env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL $(VENV)/bin/python -m pytest $(ARGS)
+	@# Tests run make themselves, which would take ARGS over, and print more where another make has started it.
+	env -u ARGS -u MAKEFLAGS -u MFLAGS -u MAKELEVEL $(VENV)/bin/python -m pytest $(ARGS)
 
 check: $(STAMPS)/test $(STAMPS)/kubernetes  ## Lint and type-check: ruff, mypy, zizmor, shellcheck, terraform fmt, kustomize
 	$(VENV)/bin/ruff check .
