@@ -26,7 +26,7 @@ describe_group() {
 
 # Prints the last refreshes, the newest first.
 refreshes() {
-  aws autoscaling describe-instance-refreshes --auto-scaling-group-name "${output[service]:-}" --max-items "${1:-1}" |
+  aws autoscaling describe-instance-refreshes --auto-scaling-group-name "${output[service]:-}" --max-records "${1:-1}" |
     jq "$time_of"'.InstanceRefreshes // [] | sort_by(.StartTime | time) | reverse'
 }
 

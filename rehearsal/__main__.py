@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from rehearsal import scenes
+from rehearsal import ec2_scenes, scenes
 from rehearsal.aws import PYTHON_WITH_MOTO, Console, Server
 from rehearsal.balancer import BalancerError
 from rehearsal.controls import CONTROLS, SHORT, ControlError, Outcome, Player
@@ -22,6 +22,8 @@ from rehearsal.tasks import AddressTakenError, check_free
 from rehearsal.versions import Versions
 
 NEEDED = ("terraform", "haproxy", "aws", "jq", "curl", "git")
+NEEDED_BY_EC2 = ("etcd", "openssl")
+MODES = {"fargate": scenes, "ec2": ec2_scenes}
 CHECKED = 40  # of the addresses, which are taken in turn
 ERRORS = (StageError, ControlError, BalancerError, LoadError, AddressTakenError)
 
@@ -31,15 +33,22 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m rehearsal", description=(__doc__ or "").strip())
     add = parser.add_argument
     add(
-        "--short",
-        action="store_true",
-        help=f"only the scenes {', '.join(scenes.SHORT)}, and all controls but one",
+        "--compute",
+        choices=MODES,
+        default="fargate",
+        help="what serves: tasks, or instances (default: fargate)",
     )
-    add("--scene", action="append", choices=scenes.SCENES, help="only this scene; may be repeated")
+    add("--short", action="store_true", help="fewer scenes, and all controls but one")
+    every = list(dict.fromkeys(name for mode in MODES.values() for name in mode.SCENES))
+    add("--scene", action="append", choices=every, help="only this scene; may be repeated")
     add("--speed", type=float, default=5, help="time-lapse; 1 plays at real time (default: 5)")
     add("--network", default="127.0.1", help="first three parts of the addresses (default: 127.0.1)")
     add("--keep", action="store_true", help="keep the folder with all logs")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    known = MODES[options.compute].SCENES
+    if others := [name for name in options.scene or () if name not in known]:
+        parser.error(f"{options.compute} has no scene {', '.join(others)}; it has {', '.join(known)}")
+    return options
 
 
 def say(text: str) -> None:
@@ -47,9 +56,10 @@ def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
 
 
-def missing() -> list[str]:
+def missing(compute: str) -> list[str]:
     """Return what the rehearsal needs and this machine lacks."""
-    lacking = [command for command in NEEDED if not shutil.which(command)]
+    needed = NEEDED + (NEEDED_BY_EC2 if compute == "ec2" else ())
+    lacking = [command for command in needed if not shutil.which(command)]
     if not PYTHON_WITH_MOTO.exists():
         lacking.append("moto (make .venv/.stamps/emulators)")
     if sys.platform != "linux":
@@ -114,7 +124,7 @@ def rehearse(options: argparse.Namespace, folder: Path) -> bool:
             log=folder / "stage.log",
         )
         stack.callback(stage.stop)
-        console = Console(folder, f"{options.network}.1", stage.url, store.url)
+        console = Console(folder, f"{options.network}.1", stage.url, store.url, options.compute)
         stack.callback(console.stop)
         play = scenes.Rehearsal(
             folder,
@@ -135,11 +145,12 @@ def rehearse(options: argparse.Namespace, folder: Path) -> bool:
 
         console.check = check
         beside.start()
-        scenes.build(play)
+        mode = MODES[options.compute]
+        mode.build(play)
         outcomes = beside.finish()
-        scenes.first_release(play)
-        for name in options.scene or (scenes.SHORT if options.short else scenes.SCENES):
-            scenes.SCENES[name](play)
+        mode.first_release(play)
+        for name in options.scene or (mode.SHORT if options.short else mode.SCENES):
+            mode.SCENES[name](play)
         if play.load is not None:
             play.load.stop()
         play.count()
@@ -150,7 +161,7 @@ def rehearse(options: argparse.Namespace, folder: Path) -> bool:
 def main() -> int:
     """Rehearse; return the exit status: 0 if all was as it should be, 1 if not, 2 if it can't be played."""
     options = parse()
-    if lacking := missing():
+    if lacking := missing(options.compute):
         print(f"The rehearsal needs what is not here: {', '.join(lacking)}.", file=sys.stderr)
         return 2
 

@@ -186,11 +186,8 @@ class Agent:
                 self._change(task, health=health)
 
     def _health(self, task: Task, healthy: set[str]) -> str:
-        if task.id in healthy:
-            return "healthy"
-        group = self._service.target_group
-        checked = self._clock() - task.started >= group.interval * group.unhealthy + group.timeout
-        return "unhealthy" if task.health != "initial" or checked else "initial"
+        age = self._clock() - task.started
+        return self._service.target_group.judge(task.health, age, passes=task.id in healthy)
 
     def _ended(self, task: Task, status: int) -> None:
         self._targets.remove(task.id)

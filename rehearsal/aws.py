@@ -83,8 +83,9 @@ class Server:
 class Console:
     """Runs commands as an engineer would: in a copy of infra/, with credentials of the emulated account."""
 
-    def __init__(self, folder: Path, address: str, aws: str, store: str) -> None:
+    def __init__(self, folder: Path, address: str, aws: str, store: str, compute: str = "fargate") -> None:
         self.infra = folder / "infra"
+        self._compute = compute
         self._logs = folder
         (folder / ".curlrc").write_text(f'connect-to = "::{address}:"\nnoproxy = "*"\n')
         self._environment = {
@@ -104,6 +105,7 @@ class Console:
             "TF_CLI_ARGS": "-no-color",
             "TF_PLUGIN_CACHE_DIR": os.environ.get("TF_PLUGIN_CACHE_DIR", str(CACHE)),
             "TF_IN_AUTOMATION": "1",
+            "TF_VAR_compute": compute,
             "TF_VAR_region": REGION,
         }
         self._running: subprocess.Popen[bytes] | None = None
@@ -181,7 +183,34 @@ class Console:
             raise StageError(f"aws {' '.join(arguments[:2])} failed: {done.stderr.strip()}")
         return done.stdout.strip()
 
-    def push(self, commit: str) -> None:
+    def secret(self, output: str) -> str:
+        """Return what the secret holds whose ARN is an output of Terraform."""
+        arn = self.must("outputs", "terraform", "output", "-raw", output)
+        asked = ("--secret-id", arn, "--query", "SecretString")
+        return self.aws("secretsmanager", "get-secret-value", *asked)
+
+    def publish(self, commit: str) -> None:
+        """Put what is made of a commit where bump.sh looks for it."""
+        if self._compute == "ec2":
+            self._register(commit)
+        else:
+            self._push(commit)
+
+    def _register(self, commit: str) -> None:
+        """Register an AMI of the commit, with the tags that image/hello.pkr.hcl gives it."""
+        made = ("--name", f"hello-{commit[:12]}", "--architecture", "arm64", "--query", "ImageId")
+        image = self.aws("ec2", "register-image", *made)
+        self.aws(
+            "ec2",
+            "create-tags",
+            "--resources",
+            image,
+            "--tags",
+            "Key=Name,Value=hello",
+            f"Key=Commit,Value={commit}",
+        )
+
+    def _push(self, commit: str) -> None:
         """Put an image of the commit into the registry, for both architectures: a manifest, and no layers."""
         manifests = [
             {

@@ -33,19 +33,8 @@ class Cloud:
             grace=getattr(service, "health_check_grace_period_seconds", None) or 0,
             breaker=bool(breaker.get("enable")),
             rollback=bool(breaker.get("rollback")),
-            target_group=_target_group(moto_target_group(service)),
+            target_group=target_group(moto_target_group(service)),
         )
-
-    def ports(self, service: Any) -> list[int]:
-        """Return the ports of plain HTTP that the service's load balancer listens on."""
-        group = moto_target_group(service)
-        balancers = elbv2_backends[service._account_id][service.region_name].load_balancers
-        return [
-            int(listener.port)
-            for arn in group.load_balancer_arns
-            for listener in balancers[arn].listeners.values()
-            if listener.protocol == "HTTP"
-        ]
 
     def definition(self, service: Any) -> TaskDefinition:
         """Return what the tasks of a moto Service are to run."""
@@ -56,7 +45,7 @@ class Cloud:
         missing = ""
         for secret in container.get("secrets", ()):
             try:
-                environment[secret["name"]] = _secret(account, region, secret["valueFrom"])
+                environment[secret["name"]] = read_secret(account, region, secret["valueFrom"])
             except Exception as error:  # noqa: BLE001 - whatever moto raises, the task does not start
                 missing = f"ResourceInitializationError: unable to pull secrets: {error}"
         commit = _commit(account, region, container["image"])
@@ -83,7 +72,19 @@ def moto_target_group(service: Any) -> Any:
     return elbv2_backends[service._account_id][service.region_name].target_groups[arn]
 
 
-def _target_group(group: Any) -> TargetGroup:
+def ports(group: Any) -> list[int]:
+    """Return the ports of plain HTTP on which the load balancers of a moto target group listen."""
+    balancers = elbv2_backends[group.account_id][group.region_name].load_balancers
+    return [
+        int(listener.port)
+        for arn in group.load_balancer_arns
+        for listener in balancers[arn].listeners.values()
+        if listener.protocol == "HTTP"
+    ]
+
+
+def target_group(group: Any) -> TargetGroup:
+    """Return what Terraform set for a moto target group."""
     return TargetGroup(
         path=group.health_check_path,
         codes=group.matcher["HttpCode"],
@@ -95,8 +96,8 @@ def _target_group(group: Any) -> TargetGroup:
     )
 
 
-def _secret(account: str, region: str, reference: str) -> str:
-    """Return the value of a secret by its ARN, as ECS takes it: the whole of it."""
+def read_secret(account: str, region: str, reference: str) -> str:
+    """Return the value of a secret by its ARN: the whole of it."""
     value = secretsmanager_backends[account][region].get_secret_value(
         secret_id=reference, version_id=None, version_stage="AWSCURRENT"
     )

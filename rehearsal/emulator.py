@@ -22,6 +22,7 @@ from uuid import uuid4
 
 from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
 from moto.ec2.models.security_groups import SecurityGroupRule
+from moto.ec2.responses.amis import AmisResponse
 from moto.ecs.models import Service
 from moto.ecs.responses import EC2ContainerServiceResponse
 from moto.elbv2.models import FakeLoadBalancer
@@ -63,6 +64,7 @@ def mend(changed: Changed = settle, refreshed: groups.Refreshed = groups.settle)
     called by the threads that answer requests.
     """
     _mend_load_balancers()
+    _mend_images()
     _mend_rules()
     _mend_scaling()
     _mend_services(changed)
@@ -93,6 +95,19 @@ def end_with_parent() -> None:
 def _mend_load_balancers() -> None:
     # One stays "provisioning" until it was described once; Terraform waits for another look at it.
     FakeLoadBalancer.load_balancer_state = property(lambda _: {"Code": "active"})
+
+
+def _mend_images() -> None:
+    # The architecture of an image that is registered is dropped.
+    register = AmisResponse.register_image
+
+    def register_image(self: Any) -> Any:
+        answer = register(self)
+        for image in self.ec2_backend.describe_images([answer.result["ImageId"]]):
+            image.architecture = self._get_param("Architecture")
+        return answer
+
+    AmisResponse.register_image = register_image
 
 
 def _mend_scaling() -> None:

@@ -44,6 +44,31 @@ def mend(refreshed: Refreshed = settle) -> None:
     _mend_templates()
     _mend_attributes()
     _mend_refreshes(refreshed)
+    _mend_activities()
+
+
+def leave_instances() -> None:
+    """Have moto leave the instances of groups with a target group to whoever plays them: it neither launches
+    nor ends nor replaces any, and registers none."""
+    resize, notify = FakeAutoScalingGroup.set_desired_capacity, AutoScalingBackend.notify_terminate_instances
+
+    def set_desired_capacity(self: Any, new_capacity: int | None) -> None:
+        if not self.target_group_arns:
+            resize(self, new_capacity)
+            return
+        self.desired_capacity = self.min_size if new_capacity is None else new_capacity
+
+    def notify_terminate_instances(self: Any, instance_ids: list[str]) -> None:
+        played = {
+            state.instance.id
+            for group in self.autoscaling_groups.values()
+            if group.target_group_arns
+            for state in group.instance_states
+        }
+        notify(self, [one for one in instance_ids if one not in played])
+
+    FakeAutoScalingGroup.set_desired_capacity = set_desired_capacity
+    AutoScalingBackend.notify_terminate_instances = notify_terminate_instances
 
 
 def _mend_templates() -> None:
@@ -151,6 +176,15 @@ def _mend_refreshes(refreshed: Refreshed) -> None:
     AutoScalingResponse.start_instance_refresh = start_instance_refresh
     AutoScalingResponse.describe_instance_refreshes = describe_instance_refreshes
     AutoScalingResponse.cancel_instance_refresh = cancel_instance_refresh
+
+
+def _mend_activities() -> None:
+    # There are none; `activities` of a group are told where somebody notes them.
+    def describe_scaling_activities(self: Any) -> Any:
+        noted = getattr(_group(self), "activities", [])
+        return ActionResult({"Activities": noted[: self._get_int_param("MaxRecords", 100)]})
+
+    AutoScalingResponse.describe_scaling_activities = describe_scaling_activities
 
 
 def _group(response: Any) -> Any:

@@ -52,6 +52,11 @@ class Journal:
         """Return the commit of each task that ever was, by its id."""
         return {task: entry["commit"] for task, entry in self.tasks().items()}
 
+    def members(self) -> list[Entry]:
+        """Return the members of etcd that were started."""
+        self.update()
+        return [entry for entry in self.entries if entry["kind"] == "member"]
+
     def deployments(self, since: float) -> list[Entry]:
         """Return what became of deployments since then."""
         self.update()

@@ -9,11 +9,11 @@ from uuid import uuid4
 from moto.ecs.models import Task as MotoTask
 from moto.ecs.models import ecs_backends
 from moto.elbv2.models import FakeHealthStatus, FakeTargetGroup
-from moto.logs.models import logs_backends
 from moto.moto_api import state_manager
 
 from rehearsal.agent import Agent, Deployment, Task
 from rehearsal.cloud import moto_target_group
+from rehearsal.output import Output
 from rehearsal.tasks import PORT, Process
 
 REASONS = {
@@ -44,7 +44,7 @@ class Publication:
         self._backend = ecs_backends[service._account_id][service.region_name]
         self._made: dict[str, datetime] = {}
         self._tasks: dict[str, MotoTask] = {}
-        self._read: dict[str, int] = {}  # bytes of each task's output that are in the log
+        self._output = Output(service._account_id, service.region_name)
 
     def event(self, message: str) -> None:
         """Add an event of the service, the newest first."""
@@ -122,19 +122,6 @@ class Publication:
         return moto
 
     def _log(self, task: Task) -> None:
-        """Send what the task wrote since the last time to its log group."""
         log = task.deployment.definition.log
-        if log is None or not isinstance(task.process, Process):
-            return
-        with task.process.log.open("rb") as output:
-            output.seek(self._read.get(task.id, 0))
-            whole = output.read().rpartition(b"\n")[0]
-        if not whole:
-            return
-        self._read[task.id] = self._read.get(task.id, 0) + len(whole) + 1
-        group, stream = log[0], f"{log[1]}/{task.id}"
-        now = int(datetime.now(UTC).timestamp() * 1000)
-        logs = logs_backends[self._service._account_id][self._service.region_name]
-        logs.ensure_log_stream(group, stream)
-        lines = whole.decode(errors="replace").splitlines()
-        logs.put_log_events(group, stream, [{"timestamp": now, "message": line} for line in lines])
+        if log is not None and isinstance(task.process, Process):
+            self._output.send(task.process, log[0], f"{log[1]}/{task.id}")

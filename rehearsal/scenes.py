@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rehearsal.aws import Console, Server
+from rehearsal.found import Discovery
 from rehearsal.journal import Entry, Journal
 from rehearsal.load import Load, Request, Tally, tally
 from rehearsal.tasks import PORT
@@ -52,6 +53,7 @@ class Rehearsal:
     load: Load | None = None
     first: str = ""  # commits
     runs: str = ""
+    discovery: Discovery | None = None
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Phase]:
@@ -81,6 +83,14 @@ class Rehearsal:
         """Let the load go on for a while."""
         time.sleep(AROUND_SECONDS)
 
+    def see(self, phase: Phase) -> None:
+        """See that what is to run answers all requests, and all of it is in etcd where there is one."""
+        commits = {task["commit"] for task in self.journal.healthy()}
+        if commits != {self.runs}:
+            phase.problems.append(f"{commits} run, and not {self.runs}")
+        if self.discovery is not None:
+            self.discovery.see(phase.problems)
+
 
 def build(play: Rehearsal) -> None:
     """Apply infra/ as it is, with no version yet: all but the service."""
@@ -99,7 +109,7 @@ def first_release(play: Rehearsal) -> None:
     """Release a first version, and ask it by the commands that docs/rehearsal.md shows."""
     play.first = play.versions.make("The code as it is")
     with play.phase("first release: ./deploy.sh") as phase:
-        play.console.push(play.first)
+        play.console.publish(play.first)
         play.console.must("first-release", "./deploy.sh", "--yes")
         play.runs = play.first
         name = play.console.must("curl", "sh", "-c", "terraform state show aws_lb.alb | grep dns_name")
@@ -109,15 +119,7 @@ def first_release(play: Rehearsal) -> None:
         phase.seen.append(f"{asking}: {' '.join(answer[answer.index('{') :].split())[:40]}…")
         if play.first not in answer:
             phase.problems.append(f"`curl <dns_name>:5000/ | jq` answers {answer}")
-    key = play.console.aws(
-        "secretsmanager",
-        "get-secret-value",
-        "--secret-id",
-        play.console.must("outputs", "terraform", "output", "-raw", "integration_test_secret"),
-        "--query",
-        "SecretString",
-    )
-    play.load = Load(play.address, key)
+    play.load = Load(play.address, play.console.secret("integration_test_secret"))
     play.load.start()
 
 
@@ -126,12 +128,12 @@ def good_release(play: Rehearsal) -> None:
     new = play.versions.make("A version that is right")
     with play.phase("good release: ./deploy.sh") as phase:
         play.rest()
-        play.console.push(new)
+        play.console.publish(new)
         said = play.console.must("good-release", "./deploy.sh", "--yes")
         phase.seen += re.findall(r"^Plan: .*", said, re.MULTILINE)
         play.runs = new
         play.rest()
-        _runs(play, phase)
+        play.see(phase)
 
 
 def bad_release(play: Rehearsal) -> None:
@@ -139,7 +141,7 @@ def bad_release(play: Rehearsal) -> None:
     bad = play.versions.make("A version that listens elsewhere", listen_elsewhere)
     with play.phase("bad release: ./deploy.sh") as phase:
         play.rest()
-        play.console.push(bad)
+        play.console.publish(bad)
         status, said = play.console.run("bad-release", "./deploy.sh", "--yes")
         phase.seen.append(f"exit status {status}")
         phase.seen += re.findall(r"ECS rolled back|it was rolled back|failed ELB health checks", said)[:1]
@@ -153,7 +155,7 @@ def bad_release(play: Rehearsal) -> None:
         if [one["commit"] for one in failed] != [bad]:
             phase.problems.append("the circuit breaker did not end the deployment")
         play.rest()
-        _runs(play, phase)
+        play.see(phase)
 
 
 def rollback(play: Rehearsal) -> None:
@@ -166,7 +168,7 @@ def rollback(play: Rehearsal) -> None:
         play.console.must("rollback", "./integration-test.sh")
         play.runs = play.first
         play.rest()
-        _runs(play, phase)
+        play.see(phase)
 
 
 def killed(play: Rehearsal) -> None:
@@ -180,7 +182,7 @@ def killed(play: Rehearsal) -> None:
         play.journal.wait(lambda: len(play.journal.healthy()) == len(before), "the task that replaces it")
         phase.seen.append(f"replaced after {time.monotonic() - moment:.1f} s")
         play.rest()
-        _runs(play, phase)
+        play.see(phase)
         failures = tally(play.requests(phase), play.journal.commits()).failures
         others = [one for one in failures if one.task not in {task["id"], ""} or not _near(one, moment)]
         phase.allowed = len(failures)
@@ -215,7 +217,7 @@ def store_gone(play: Rehearsal) -> None:
         phase.seen.append(f"{len(told)} requests that need it got 503 with Retry-After")
         if not told:
             phase.problems.append("no request noticed")
-        _runs(play, phase)
+        play.see(phase)
 
 
 def _near(request: Request, moment: float) -> bool:
@@ -234,13 +236,6 @@ def _hc(task: Entry) -> int:
         return connection.getresponse().status
     finally:
         connection.close()
-
-
-def _runs(play: Rehearsal, phase: Phase) -> None:
-    """See that what is to run answers all requests."""
-    commits = {task["commit"] for task in play.journal.healthy()}
-    if commits != {play.runs}:
-        phase.problems.append(f"{commits} run, and not {play.runs}")
 
 
 SCENES: dict[str, Callable[[Rehearsal], None]] = {

@@ -1,4 +1,4 @@
-"""What Terraform set for a service, as the agent obeys it. All times are seconds."""
+"""What Terraform set for a service or a group of instances, as the agents obey it. All times are seconds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +17,13 @@ class TargetGroup:
     unhealthy: int = 2
     deregistration_delay: float = 300
 
+    def judge(self, before: str, age: float, *, passes: bool) -> str:
+        """Return the health of a target: what it was before, how old it is, and whether it passes checks."""
+        if passes:
+            return "healthy"
+        checked = age >= self.interval * self.unhealthy + self.timeout
+        return "unhealthy" if before != "initial" or checked else "initial"
+
     def faster(self, speed: float) -> "TargetGroup":
         """Return the same in time-lapse. The time for an answer stays, for the machine is no faster."""
         return replace(
@@ -28,7 +35,10 @@ class TargetGroup:
 
 @dataclass(frozen=True)
 class TaskDefinition:
-    """What a task runs: `commit` of `folder`, or why there is none, in `missing`."""
+    """What a task or an instance runs: `commit` of `folder`, or why there is none, in `missing`.
+
+    `arn` is what it is known by: of an instance, the ID of the launch template.
+    """
 
     arn: str
     commit: str = ""
@@ -83,3 +93,45 @@ class Service:
     def faster(self, speed: float) -> "Service":
         """Return the same in time-lapse."""
         return replace(self, grace=self.grace / speed, target_group=self.target_group.faster(speed))
+
+
+@dataclass(frozen=True)
+class Group:
+    """How many instances run, and how they leave. `hook` is how long one is held before it is shut down."""
+
+    desired: int = 1
+    grace: float = 0
+    checked: bool = False  # whether one that the load balancer takes for unhealthy is replaced
+    hook: float = 0
+    target_group: TargetGroup = TargetGroup()
+
+    def faster(self, speed: float) -> "Group":
+        """Return the same in time-lapse."""
+        return replace(
+            self,
+            grace=self.grace / speed,
+            hook=self.hook / speed,
+            target_group=self.target_group.faster(speed),
+        )
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """How an instance refresh goes. The defaults are those of EC2 Auto Scaling."""
+
+    minimum_percent: int = 90
+    maximum_percent: int = 100
+    warmup: float = 0
+    skip_matching: bool = False
+
+    def minimum(self, desired: int) -> int:
+        """Return how many healthy instances there are at least."""
+        return -(-desired * self.minimum_percent // 100)
+
+    def maximum(self, desired: int) -> int:
+        """Return how many instances there are at most."""
+        return desired * self.maximum_percent // 100
+
+    def faster(self, speed: float) -> "Preferences":
+        """Return the same in time-lapse."""
+        return replace(self, warmup=self.warmup / speed)

@@ -26,8 +26,10 @@ from moto.ecs.responses import EC2ContainerServiceResponse
 
 from rehearsal.agent import Agent, Stops
 from rehearsal.balancer import Balancer
-from rehearsal.cloud import Cloud
+from rehearsal.cloud import Cloud, moto_target_group, ports
 from rehearsal.emulator import end_with_parent, mend, serve
+from rehearsal.group_stage import GroupStage
+from rehearsal.groups import leave_instances
 from rehearsal.publication import Publication, mend_tasks_and_targets
 from rehearsal.tasks import Launcher
 
@@ -36,12 +38,13 @@ PATIENCE_SECONDS = 30
 
 
 class Stage:
-    """Plays the one service that is created. Its thread is the main one: processes end with the thread that
-    started them."""
+    """Plays the one service that is created, or the groups of instances. Its thread is the main one: processes
+    end with the thread that started them."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
         self._cloud = Cloud(options.folder / "builds", _aws(options))
+        self._groups = GroupStage(options, _aws(options), self.tell)
         self._changes: Queue[tuple[Any, Event]] = Queue()
         self._journal = (options.folder / "journal").open("a", buffering=1)
         self._agent: Agent | None = None
@@ -85,6 +88,7 @@ class Stage:
                 with self._lock:
                     if not self._changing:
                         self._publication.write(self._agent)
+            self._groups.tick()
 
     def stop(self) -> None:
         """End all processes."""
@@ -92,6 +96,7 @@ class Stage:
             self._agent.kill()
         if self._balancer is not None:
             self._balancer.stop()
+        self._groups.stop()
 
     def tell(self, kind: str, **details: object) -> None:
         """Note what happens, in the journal and as an event of the service."""
@@ -112,7 +117,7 @@ class Stage:
             self._balancer = Balancer(
                 self._options.folder,
                 f"{self._options.network}.1",
-                self._cloud.ports(service),
+                ports(moto_target_group(service)),
                 settings.target_group,
             )
             launcher = Launcher(self._options.folder, self._options.network, self._options.python)
@@ -155,7 +160,8 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, stop)
     mend_tasks_and_targets()
-    mend(stage.changed)
+    mend(stage.changed, lambda group, refresh: None)  # a refresh is carried out by the group's stage
+    leave_instances()
     stage.guard()
     print(serve().server_port, flush=True)
     try:

@@ -1,4 +1,4 @@
-"""Tasks as processes of a built version, each on a loopback address of its own."""
+"""Tasks and instances as processes of a built version, each on a loopback address of its own."""
 
 import os
 import signal
@@ -39,26 +39,33 @@ def check_free(address: str, port: int = PORT) -> None:
 
 
 class Process:
-    """A running task. `python` has what hello depends on; the code is the version's."""
+    """A task or an instance. `python` has what hello depends on; the code is the version's."""
 
     def __init__(self, definition: TaskDefinition, address: str, python: str, log: Path) -> None:
         self.address = address
         self.log = log
-        environment = {
+        self._command = [python, "-m", "hello", *definition.command]
+        self._folder = definition.folder
+        self._environment = {
             **_inherited(),
             **definition.environment,
             "HELLO_HOST": address,
             "HELLO_COMMIT": definition.commit,
             "PYTHONPATH": str(definition.folder / "src"),
+            **({"HELLO_ADVERTISE": address} if "HELLO_ETCD" in definition.environment else {}),
         }
-        with log.open("ab") as output:
+        self.start()
+
+    def start(self) -> None:
+        """Start it, for the first time or again."""
+        with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                [python, "-m", "hello", *definition.command],
+                self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                cwd=definition.folder,
-                env=environment,
+                cwd=self._folder,
+                env=self._environment,
                 preexec_fn=die_with_parent,
             )
         self.pid = self._process.pid
@@ -78,12 +85,12 @@ class Process:
 
 
 class Launcher:
-    """Starts tasks on the addresses network.2 to network.254, in turn."""
+    """Starts tasks on the addresses network.2 to network.249, in turn."""
 
     def __init__(self, folder: Path, network: str, python: str) -> None:
         self._folder = folder
         self._python = python
-        self._addresses: Iterator[str] = cycle(f"{network}.{number}" for number in range(2, 255))
+        self._addresses: Iterator[str] = cycle(f"{network}.{number}" for number in range(2, 250))
 
     def __call__(self, task: str, definition: TaskDefinition) -> Process:
         """Start a task.
