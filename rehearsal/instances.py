@@ -68,7 +68,7 @@ def user_data(moto_group: Any) -> dict[str, str]:
 
 
 def definition(moto_group: Any, builds: Path, given: Mapping[str, str]) -> TaskDefinition:
-    """Return what instances of a group run: the commit of their AMI. `given` goes above what they are told."""
+    """Return what instances of a group run: the commit of their AMI. `given` goes above its user data."""
     account, region = moto_group.account_id, moto_group.region
     told = {name: reveal(account, region, value) for name, value in user_data(moto_group).items()}
     log = told.pop("LOG_GROUP", "")

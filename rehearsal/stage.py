@@ -38,7 +38,7 @@ PATIENCE_SECONDS = 30
 
 
 class Stage:
-    """Plays the one service that is created, or the groups of instances. Its thread is the main one: processes
+    """Plays the service that is created, or the groups of instances. Its thread is the main one: processes
     end with the thread that started them."""
 
     def __init__(self, options: argparse.Namespace) -> None:

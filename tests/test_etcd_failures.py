@@ -185,6 +185,23 @@ def test_it_registers_with_a_user_over_tls(serve: Serve, secured: Secured, tmp_p
     secured.password.write_text(PASSWORD)
 
 
+def test_members_that_say_no_goodbye_hold_nobody_up(serve: Serve, secured: Secured, tmp_path: Path) -> None:
+    """With all members frozen, a connection's end under TLS is never answered: hello stops all the same."""
+    cluster = secured.cluster
+    service = _register(serve, cluster, secured.prefix, tmp_path / "1", *secured.tls, *secured.user)
+    until(lambda: id_of(service) in cluster.get(secured.prefix), "the record")
+    for member in cluster.members:
+        member.signal(signal.SIGSTOP)
+    try:
+        until(lambda: metric(service, "hello_discovery_failures_total") > 0, "a member to be missed", 60)
+        assert service.stop() == 0
+        log = (service.folder / "log").read_text()
+        assert "Traceback" not in log
+        assert "busy" not in log
+    finally:
+        cluster.start()
+
+
 def test_who_may_not_register_serves(serve: Serve, secured: Secured, tmp_path: Path) -> None:
     """A user without the right to write, or with a wrong password, is a warning and a metric."""
     wrong = tmp_path / "wrong"

@@ -2,70 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import count
 
 import pytest
 
 from rehearsal.agent import PROPAGATION_SECONDS, Agent, Stops
-from rehearsal.service import Service, TargetGroup, TaskDefinition
+from rehearsal.service import Service, TaskDefinition
+from tests.played import DRAIN, GROUP, PlayedProcess, PlayedTargets
 
 STEP = 0.5
-DRAIN = 15.0  # that a process takes from SIGTERM to its end
-GROUP = TargetGroup(interval=10, timeout=5, healthy=2, unhealthy=2, deregistration_delay=20)
 SERVICE = Service(desired=2, grace=60, breaker=True, rollback=True, target_group=GROUP)
 OLD = TaskDefinition("hello:1", commit="old", stop_timeout=60)
 NEW = TaskDefinition("hello:2", commit="new", stop_timeout=60)
 SICK = TaskDefinition("hello:3", commit="sick", stop_timeout=60)  # never healthy
 CRASHES = TaskDefinition("hello:4", commit="crashes")
 GONE = TaskDefinition("hello:5", commit="gone", missing="CannotPullContainerError: not found")
-
-
-class PlayedProcess:
-    """Ends a while after SIGTERM, unless it is deaf."""
-
-    pids = count(1)
-
-    def __init__(self, world: "World", definition: TaskDefinition) -> None:
-        self.pid = next(self.pids)
-        self.address = f"127.0.1.{self.pid}"
-        self.commit = definition.commit
-        self.ends = (world.now, 2) if definition is CRASHES else None
-        self._world = world
-
-    def status(self) -> int | None:
-        return self.ends[1] if self.ends and self._world.now >= self.ends[0] else None
-
-    def terminate(self) -> None:
-        self._world.note("SIGTERM")
-        if not self._world.deaf:
-            self.ends = (self._world.now + DRAIN, 0)
-
-    def kill(self) -> None:
-        self._world.note("SIGKILL")
-        self.ends = (self._world.now, -9)
-
-
-class PlayedTargets:
-    """Takes everyone for healthy after a while, except the sick."""
-
-    def __init__(self, world: "World") -> None:
-        self._world = world
-        self._since: dict[str, float] = {}
-
-    def add(self, task: str, address: str, *, checked: bool = True) -> None:
-        self._since[task] = self._world.now
-
-    def drain(self, task: str) -> None:
-        self._world.note("drain")
-
-    def remove(self, task: str) -> None:
-        if self._since.pop(task, None) is not None:
-            self._world.note("remove")
-
-    def healthy(self) -> set[str]:
-        commits = {task.id: task.deployment.definition.commit for task in self._world.agent.tasks}
-        ready = self._world.now - GROUP.interval * GROUP.healthy
-        return {task for task, at in self._since.items() if at <= ready and commits[task] != "sick"}
 
 
 class World:
@@ -82,7 +32,7 @@ class World:
 
     def start(self, task: str, definition: TaskDefinition) -> PlayedProcess:
         self.note(f"start {definition.commit}")
-        return PlayedProcess(self, definition)
+        return PlayedProcess(self, definition.commit, crashes=definition is CRASHES)
 
     def tell(self, kind: str, **details: object) -> None:
         """See that a deployment is completed with all its tasks."""
@@ -90,6 +40,9 @@ class World:
             self.told.append(details)
         if details.get("state") == "COMPLETED":
             assert len(self.agent.running()) == self.agent.deployments[0].desired
+
+    def sick(self, task: str) -> bool:
+        return any(one.id == task and one.deployment.definition is SICK for one in self.agent.tasks)
 
     def note(self, what: str) -> None:
         self.noted.append((self.now - self.released, what))

@@ -144,9 +144,10 @@ class Etcd:
                 ) as response,
                 aclosing(self._lines(member, prefix, response.content)) as lines,
             ):
-                async for line in lines:
-                    if events := _events(line):
-                        yield events
+                with _cut_off(response):
+                    async for line in lines:
+                        if events := _events(line):
+                            yield events
         except (aiohttp.ClientError, OSError) as error:
             self._members.rotate(-1)
             raise EtcdError(f"the watch ended ({type(error).__name__})") from None
@@ -255,6 +256,16 @@ class Etcd:
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": self._token} if self._token else {}
+
+
+@contextmanager
+def _cut_off(response: aiohttp.ClientResponse) -> Iterator[None]:
+    """Close the connection of a stream at once: an end by TLS's rules may take longer than the loop lives."""
+    try:
+        yield
+    finally:
+        if response.connection is not None and response.connection.transport is not None:
+            response.connection.transport.abort()
 
 
 def _explained(error: _RefusedError) -> EtcdError:
