@@ -11,7 +11,7 @@ from rehearsal.found import Discovery
 from rehearsal.load import tally
 from rehearsal.members import CERTIFICATE, CLIENT_PORT
 from rehearsal.scenes import Phase, Rehearsal
-from rehearsal.versions import listen_elsewhere
+from rehearsal.versions import fail_to_start
 
 BAD_RELEASE_MINUTES = "1"  # that deploy.sh is given: the refresh itself would go on
 ETCD_GONE_SECONDS = 20.0  # longer than the lease
@@ -46,7 +46,7 @@ def first_release(play: Rehearsal) -> None:
 
 def bad_release(play: Rehearsal) -> None:
     """Release a version that never becomes healthy: the refresh gets nowhere, and the action gives up."""
-    bad = play.versions.make("A version that listens elsewhere", listen_elsewhere)
+    bad = play.versions.make("A version that does not start", fail_to_start)
     with play.phase(f"bad release: --minutes {BAD_RELEASE_MINUTES}") as phase:
         play.rest()
         play.console.publish(bad)

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
 
@@ -54,10 +55,14 @@ class Process:
             "PYTHONPATH": str(definition.folder / "src"),
             **({"HELLO_ADVERTISE": address} if "HELLO_ETCD" in definition.environment else {}),
         }
+        self.pid = 0
         self.start()
 
     def start(self) -> None:
-        """Start it, for the first time or again."""
+        """Start it, for the first time or again: what is left of it is killed then, as by KillMode=mixed."""
+        if self.pid:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 self._command,
@@ -66,6 +71,7 @@ class Process:
                 stderr=output,
                 cwd=self._folder,
                 env=self._environment,
+                process_group=0,
                 preexec_fn=die_with_parent,
             )
         self.pid = self._process.pid

@@ -56,3 +56,12 @@ def listen_elsewhere(repository: Path) -> None:
     if code.count(LISTENS) != 1:
         raise ValueError(f"{settings} no longer has the default port where it was: {LISTENS!r}")
     settings.write_text(code.replace(LISTENS, LISTENS.replace("5000", "5001")))
+
+
+def fail_to_start(repository: Path) -> None:
+    """Break the service as a dependency does that was not packed: it ends before it listens."""
+    main = repository / "src" / "hello" / "__main__.py"
+    code = main.read_text()
+    main.write_text(code.replace("\nimport os\n", "\nimport os\nimport what_was_not_packed\n", 1))
+    if main.read_text() == code:
+        raise ValueError(f"{main} no longer imports os, where it is to be broken")

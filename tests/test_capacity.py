@@ -1,6 +1,7 @@
 """The simulation of capacity: queues as theory has them, a process as measured, AWS's scaling, sums."""
 
 import math
+import re
 from random import Random
 from statistics import mean
 
@@ -8,7 +9,7 @@ import pytest
 
 from bench.capacity import arrivals, cost, curve, scale, tables
 from bench.capacity.arrivals import HOUR, MINUTE, Pattern
-from bench.capacity.cost import EC2, FARGATE
+from bench.capacity.cost import EC2, FARGATE, HEALTHY
 from bench.capacity.fleet import DRAIN, METRIC_DELAY, Mode, Policy, Run, run
 from bench.capacity.station import (
     CHUNK,
@@ -30,6 +31,7 @@ from hello.stores.dynamodb_items import SHARDS
 from tests.support import ROOT
 
 SERVICE = 1e-3  # seconds
+PAGE = ROOT / "docs" / "capacity.md"
 
 
 def queue(load: float, limits: Limits, costs: Costs, seconds: float = 40.0) -> Outcome:
@@ -122,6 +124,43 @@ def test_settings_and_sizes_are_those_of_hello() -> None:
     assert limits.max_in_flight == Settings().max_in_flight
     assert (limits.connections, CHUNK) == (LEAST_CONNECTIONS, READ_CHUNK)
     assert (scale.FEED_PAGE, scale.SHARDS) == (FEED_PAGE, SHARDS)
+
+
+def number(file: str, pattern: str) -> float:
+    """Return the one number that a pattern finds in a file of infra/."""
+    (found,) = set(re.findall(pattern, (ROOT / "infra" / file).read_text()))
+    return float(found)
+
+
+def default(name: str) -> float:
+    """Return the default of a variable of infra/."""
+    return number("var.tf", rf'variable "{name}" {{[^}}]*?\n  default +=\s(\d+)\n')
+
+
+def test_infra_has_the_values_that_were_simulated() -> None:
+    """What Terraform sets is what the page says, and what the simulation reckoned with."""
+    policy, said = scale.POLICY, PAGE.read_text().partition("## What to set")[2].partition("\n## ")[0]
+    per_vcpu = r"coalesce\(var\.requests_target, (\d+) \*"
+    assert number("scaling.tf", per_vcpu) == number("ec2.tf", per_vcpu) == policy.requests
+    task, instance = policy.requests * default("cpu") / 1024, policy.requests * EC2.vcpus
+    assert f"{policy.requests:,.0f} a vCPU: {task:,.0f} for a task of ¼, {instance:,.0f}" in said
+    assert policy.cpu is not None
+    assert default("cpu_target") == policy.cpu * 100
+    assert f"| processor | {default('cpu_target'):.0f} % |" in said
+    assert default("min_count") == policy.minimum
+    assert f"| fewest instances | {policy.minimum};" in said
+    assert (
+        f"| most instances | {default('max_count'):.0f} |" in said
+    )  # a bound on costs: not what was simulated
+    assert number("scaling.tf", r"scale_in_cooldown += (\d+)") == policy.cooldown_in
+    out = number("scaling.tf", r"scale_out_cooldown += (\d+)")
+    assert f"| cooldown out, in | {out:.0f} s, {policy.cooldown_in} s |" in said
+    warmup = number("ec2.tf", r"default_instance_warmup += (\d+)")
+    assert warmup == number("ec2.tf", r"[^_]instance_warmup += (\d+)") == METRIC_DELAY
+    assert f"| warm-up (EC2) | {warmup:.0f} s" in said
+    checks = number("alb.tf", r"interval += (\d+)") * number("alb.tf", r"\bhealthy_threshold += (\d+)")
+    assert checks == HEALTHY
+    assert number("ec2.tf", r"heartbeat_timeout += (\d+)") == DRAIN
 
 
 # The fleet
@@ -234,7 +273,7 @@ def test_limits_are_met_in_order() -> None:
 
 def test_the_page_has_the_tables_that_the_code_gives() -> None:
     """`make capacity` would change nothing of docs/capacity.md, in which each table has its place."""
-    page = (ROOT / "docs" / "capacity.md").read_text()
+    page = PAGE.read_text()
     for name in tables.TABLES:
         assert page.count(f"<!-- table: {name} -->\n\n|") == 1, name
     assert tables.filled(page) == page, "run `make capacity`"

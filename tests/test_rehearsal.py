@@ -18,7 +18,7 @@ from rehearsal.controls import CONTROLS, Outcome
 from rehearsal.load import Request, tally
 from rehearsal.report import all_problems, page
 from rehearsal.scenes import Phase
-from rehearsal.versions import Versions, listen_elsewhere
+from rehearsal.versions import Versions, fail_to_start, listen_elsewhere
 from tests.support import ROOT, missing, need, until
 from tests.terraform import PYTHON, initialised
 
@@ -139,6 +139,16 @@ def test_bad_version(tmp_path: Path) -> None:
     changed = (tmp_path / "builds" / wrong / name).read_text()
     assert changed != code
     assert changed.replace("] = 5001", "] = 5000") == code
+
+
+def test_version_that_does_not_start(tmp_path: Path) -> None:
+    """It ends with an error before it listens."""
+    broken = Versions(tmp_path).make("broken", fail_to_start)
+    code = {"PYTHONPATH": str(tmp_path / "builds" / broken / "src")}
+    command = [sys.executable, "-m", "hello", "serve"]
+    done = subprocess.run(command, env=code, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "what_was_not_packed" in done.stderr
 
 
 def answered(error: str = "", commit: str = "abc", seconds: float = 0.01, *, slow: bool = False) -> Request:
