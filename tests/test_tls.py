@@ -744,12 +744,8 @@ def test_the_end_is_measured_and_warned_of(serve: Serve, authority: Authority, t
         service = serve(*pair.options, "--workers", count, folder=folder)
         service.trust = trusting(authority)
         end = pair.certificate.not_valid_after_utc.timestamp()
-
-        def measures_the_end(service: Service = service, end: float = end) -> bool:
-            found = re.findall(measured, service.get("/metrics").body, re.MULTILINE)
-            return [float(value) for value in found] == [end]
-
-        until(measures_the_end, "each worker to have measured it")
+        found = re.findall(measured, service.get("/metrics").body, re.MULTILINE)
+        assert [float(value) for value in found] == [end]
         warned = [entry for entry in service.log() if "the certificate ends soon" in entry.get("message", "")]
         assert bool(warned) == (days == 13)
 

@@ -99,9 +99,9 @@ class Tally:
 
 
 class TLSMetrics:
-    """The metrics that there are where there is TLS."""
+    """The metrics that there are where there is TLS. `ends`: of the certificate, in seconds since 1970."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, ends: float) -> None:
         self._certificate_end = Gauge(
             "hello_tls_certificate_expiry_timestamp_seconds",
             "When the certificate in use ends, in seconds since 1970.",
@@ -114,6 +114,7 @@ class TLSMetrics:
             ("reason",),
             registry=registry,
         )
+        self.certificate_ends(ends)  # at once, or whoever asks meanwhile takes 0 for the end
 
     def certificate_ends(self, timestamp: float) -> None:
         """Tell when the certificate in use ends, in seconds since 1970."""
@@ -153,11 +154,16 @@ class Metrics:
     """The metrics of one process. With several workers, `render` adds those of all of them up."""
 
     def __init__(
-        self, commit: str, *, shared: bool = False, tls: bool = False, discovery: bool = False
+        self,
+        commit: str,
+        *,
+        shared: bool = False,
+        certificate_ends: float | None = None,
+        discovery: bool = False,
     ) -> None:
-        """Declare the metrics, those of `tls` and `discovery` where there are these.
+        """Declare the metrics, those of TLS and `discovery` where there are these.
 
-        `shared` says that workers share PROMETHEUS_MULTIPROC_DIR.
+        `shared`: workers share PROMETHEUS_MULTIPROC_DIR. `certificate_ends` is in seconds since 1970.
         """
         disable_created_metrics()  # type: ignore[no-untyped-call] # second series that nobody reads
         self.in_flight = 0
@@ -207,7 +213,7 @@ class Metrics:
             registry=registry,
         )
         build.labels(__version__, commit).set(1)
-        self.tls = TLSMetrics(registry) if tls else None
+        self.tls = None if certificate_ends is None else TLSMetrics(registry, certificate_ends)
         self.discovery = DiscoveryMetrics(registry) if discovery else None
         if not shared:
             ProcessCollector(registry=registry)

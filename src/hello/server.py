@@ -94,7 +94,7 @@ async def _serve(
     metrics = Metrics(
         settings.commit,
         shared=supervised,
-        tls=secured_by is not None,
+        certificate_ends=secured_by.expiry if secured_by is not None else None,
         discovery=settings.etcd is not None,
     )
     guard = guard_of(settings)
