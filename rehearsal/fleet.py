@@ -164,6 +164,7 @@ class Fleet:
             self._targets.remove(one.id)
             self._change(one, status="Terminated", health="unused", plan=[])
         elif not one.lost and not one.plan:
+            one.process.kill()  # its workers, as by KillMode=mixed
             one.plan = [(self._clock() + self._restart, self._start_again)]
 
     def _start_again(self, one: Instance) -> None:

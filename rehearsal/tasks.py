@@ -55,14 +55,10 @@ class Process:
             "PYTHONPATH": str(definition.folder / "src"),
             **({"HELLO_ADVERTISE": address} if "HELLO_ETCD" in definition.environment else {}),
         }
-        self.pid = 0
         self.start()
 
     def start(self) -> None:
-        """Start it, for the first time or again: what is left of it is killed then, as by KillMode=mixed."""
-        if self.pid:
-            with suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+        """Start it, for the first time or again."""
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 self._command,
@@ -85,8 +81,9 @@ class Process:
         self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it at once."""
-        self._process.kill()
+        """End it at once, and its workers: those also where it has ended by itself."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
 
 
