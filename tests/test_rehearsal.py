@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +28,7 @@ NETWORK = "127.0.61"  # away from those of a person's own rehearsal
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment to rehearse in, where all is there that it takes."""
-    for command in ("haproxy", "aws", "jq", "curl", "git"):
+    for command in ("haproxy", "aws", "jq", "curl", "git", "etcd", "openssl"):
         need(command)
     if not PYTHON.exists():
         missing("moto is not installed (make .venv/.stamps/emulators)")
@@ -41,7 +41,7 @@ def rehearsing(
     folder: Path, environment: Mapping[str, str], *options: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a rehearsal, whose folder and whose output are in `folder`."""
-    command = [sys.executable, "-m", "rehearsal", "--network", NETWORK, *options]
+    command = [sys.executable, "-m", "rehearsal", "--network", NETWORK, *options]  # the last one counts
     with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
         process = subprocess.Popen(
             command, cwd=ROOT, env={**environment, "TMPDIR": str(folder)}, stdout=out, stderr=err
@@ -76,22 +76,59 @@ def all_kinds_run(folder: Path) -> bool:
     return all(kind in commands for kind in kinds)
 
 
+NETWORKS = {"fargate": NETWORK, "ec2": "127.0.66"}
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory, environment: Mapping[str, str]) -> dict[str, str]:
+    """The page of a short rehearsal of each mode; both at once, for they wait more than they work."""
+    folders = {compute: tmp_path_factory.mktemp(compute) for compute in NETWORKS}
+    with ExitStack() as stack:
+        playing = {
+            compute: stack.enter_context(
+                rehearsing(
+                    folder, environment, "--short", "--speed", "3",
+                    "--compute", compute, "--network", NETWORKS[compute],
+                )
+            )
+            for compute, folder in folders.items()
+        }  # fmt: skip
+        for compute, process in playing.items():
+            assert process.wait(880) == 0, (folders[compute] / "out").read_text() + said(folders[compute])
+    for folder in folders.values():
+        assert running(folder) == []
+        assert list(folder.glob("hello-rehearsal-*")) == []
+    return {compute: (folder / "out").read_text() for compute, folder in folders.items()}
+
+
 @pytest.mark.timeout(900)
-def test_short_rehearsal(tmp_path: Path, environment: Mapping[str, str]) -> None:
-    """A release without a failed request, a task that is killed, a store that is gone; controls fail."""
-    with rehearsing(tmp_path, environment, "--short", "--speed", "3") as process:
-        assert process.wait(880) == 0, (tmp_path / "out").read_text() + said(tmp_path)
-    shown = (tmp_path / "out").read_text()
-    assert "All was as it should be." in shown
-    assert re.search(r"^good release: ./deploy.sh +[\d.]+ s +[\d,]+ +0 +\d+ ms$", shown, re.MULTILINE)
-    assert "Plan: 1 to add, 1 to change, 1 to destroy." in shown
-    assert re.search(r"curl hello-1\.\S+\.elb\.amazonaws\.com:5000/ \| jq: \{ \"service\": \"hello\"", shown)
-    assert re.search(r"^    \d+ requests that need it got 503 with Retry-After$", shown, re.MULTILINE)
-    assert re.search(r"^nothing done wrong +[\d.]+ s +[\d,]+ +0 +0$", shown, re.MULTILINE)
+@pytest.mark.parametrize("compute", NETWORKS)
+def test_short_rehearsal(shown: Mapping[str, str], compute: str) -> None:
+    """A release without a failed request; controls fail."""
+    page = shown[compute]
+    assert "All was as it should be." in page
+    assert re.search(r"^good release: ./deploy.sh +[\d.]+ s +[\d,]+ +0 +\d+ ms$", page, re.MULTILINE)
+    assert "Plan: 1 to add, 1 to change, 1 to destroy." in page
+    assert re.search(r"curl hello-1\.\S+\.elb\.amazonaws\.com:5000/ \| jq: \{ \"service\": \"hello\"", page)
+    assert re.search(r"^nothing done wrong +[\d.]+ s +[\d,]+ +0 +0$", page, re.MULTILINE)
     for wrong in ("SIGTERM before the drain", "no deregistration delay"):
-        assert re.search(rf"^{wrong} +[\d.]+ s +[\d,]+ +[1-9]\d* +[1-9]\d*$", shown, re.MULTILINE)
-    assert running(tmp_path) == []
-    assert list(tmp_path.glob("hello-rehearsal-*")) == []
+        assert re.search(rf"^{wrong} +[\d.]+ s +[\d,]+ +[1-9]\d* +[1-9]\d*$", page, re.MULTILINE)
+
+
+def test_tasks_are_killed_and_their_store_goes(shown: Mapping[str, str]) -> None:
+    """A task is replaced, and a store that is gone costs the requests that need it."""
+    assert re.search(r"^    replaced after [\d.]+ s$", shown["fargate"], re.MULTILINE)
+    told = r"^    \d+ requests that need it got 503 with Retry-After$"
+    assert re.search(told, shown["fargate"], re.MULTILINE)
+
+
+def test_instances_are_lost_and_their_etcd_goes(shown: Mapping[str, str]) -> None:
+    """They are in a real etcd; a machine that is gone is replaced, and an etcd that is gone costs nothing."""
+    page = shown["ec2"]
+    assert "2 instances in an etcd of 3 members" in page
+    assert re.search(r"^a machine is gone .*\n    out of the load balancer after", page, re.MULTILINE)
+    assert re.search(r"^    out of etcd after at most [\d.]+ s$", page, re.MULTILINE)
+    assert re.search(r"^etcd is gone for a while +[\d.]+ s +[\d,]+ +0 +\d+ ms$", page, re.MULTILINE)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
