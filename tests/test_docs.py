@@ -357,6 +357,13 @@ def test_the_tests_that_are_told_of_exist() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_table_ends_with_an_empty_line(page: Path) -> None:
+    """A line of text right after a table is a row of it, as GitHub shows it."""
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    assert re.findall(r"^\|.*\n(?!\||\n|\Z).*", prose, re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
     """Each link within the repository is a file that is there, and its fragment an anchor of that page."""
     attributes = ("href", "src")

@@ -213,12 +213,12 @@ TABLES: Mapping[str, Callable[[], str]] = {
 
 
 def filled(page: str) -> str:
-    """Return a page with each table in its place: after `<!-- table: NAME -->`, up to the next empty line."""
+    """Return a page with each table in its place: after `<!-- table: NAME -->`, an empty line around it."""
 
     def replace(found: re.Match[str]) -> str:
-        return f"{found[1]}\n{TABLES[found[2]]()}"
+        return f"{found[1]}\n{TABLES[found[2]]()}\n"
 
-    return re.sub(r"(<!-- table: (.+?) -->\n)\n(?:\|.*\n)*", replace, page)
+    return re.sub(r"(<!-- table: (.+?) -->\n)\n(?:\|.*\n)*\n*", replace, page)
 
 
 def _share(value: float) -> str:
