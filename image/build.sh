@@ -28,5 +28,6 @@ build "$date" --platform "linux/$architecture" --file image/Dockerfile --tag "he
   ${BASE:+--build-arg "BASE=$BASE"} --build-arg "COMMIT=$commit" \
   --build-arg "CREATED=$(git show --no-patch --format=%cI)" >&2 ||
   fail "The image was not built: see above. For another architecture than this machine's, $(uname -m), its programs" \
-    "have to run here (apt-get install qemu-user-static), or build it where they do."
+    "have to run here (apt-get install qemu-user-static), or build it where they do. What the service on AWS runs on" \
+    "is \`architecture\` in infra/terraform.tfvars."
 echo "hello:$commit"

@@ -6,13 +6,14 @@
 # --part pushes it as <commit>-<architecture>; --list then makes <commit> of amd64 and arm64, without building.
 # --untried pushes it without a try, where nothing can run containers.
 # A tag is never moved: where it has the same image already, nothing is pushed, and where it has another, that is an error.
-# REPOSITORY (registry/name) says where to, else Terraform's output does; BUILDER and BASE are those of build.sh.
+# REPOSITORY (registry/name) says where to, else Terraform's output does, and then also for which architecture;
+# BUILDER and BASE are those of build.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=image/common.sh
 . image/common.sh
 
-architecture=$(uname -m) part='' list='' untried=''
+architecture='' part='' list='' untried=''
 while [ $# -gt 0 ]; do
   case $1 in
     --arch) architecture=${2:?--arch needs amd64 or arm64} && shift 2 ;;
@@ -22,7 +23,7 @@ while [ $# -gt 0 ]; do
     *) fail "usage: image/publish.sh [--arch amd64|arm64] [--part] [--untried] | --list" ;;
   esac
 done
-architecture=$(find_architecture "$architecture")
+[ -z "$architecture" ] || architecture=$(find_architecture "$architecture")
 commit=$(find_commit)
 builder=$(find_builder)
 # shellcheck source=image/with-docker.sh
@@ -38,8 +39,12 @@ if [ -z "$repository" ]; then
   use_credentials
   cd ..
   # -raw would print a warning in its place where there is no state.
-  repository=$(terraform -chdir=infra output -json 2>/dev/null | jq -r '.repository_url.value // empty' || true)
+  outputs=$(terraform -chdir=infra output -json 2>/dev/null || true)
+  repository=$(jq -r '.repository_url.value // empty' <<<"$outputs")
+  # What the service runs on need not be what this machine is.
+  [ -n "$architecture" ] || architecture=$(jq -r '.architecture.value // empty | ascii_downcase' <<<"$outputs")
 fi
+architecture=$(find_architecture "${architecture:-$(uname -m)}")
 [ -n "$repository" ] || fail "Nothing says where to publish: set REPOSITORY=registry/name, or make the infrastructure" \
   "first, for then Terraform's output repository_url does."
 [[ $repository =~ ^[^/:]+(:[0-9]+)?(/[a-z0-9._-]+)+$ ]] ||

@@ -151,7 +151,9 @@ def variable(argument: Argument) -> str:
 def default_and_meaning(argument: Argument) -> tuple[str, str]:
     """Return the default, and the help with the values that are taken."""
     meaning, _, told = (argument.parameter.help or "").partition(" [default: ")
-    default = told.removesuffix("]") or as_code(argument.field_info.default)
+    default = told.removesuffix("]") or (
+        "required" if argument.required else as_code(argument.field_info.default)
+    )
     if taken := values(argument):
         meaning += f" ({taken})"
     return default, meaning

@@ -23,7 +23,7 @@ ALB_TARGETS, ALB_LCUS = 1_000, 15_000  # quotas of a load balancer (AWS)
 FARGATE_VCPUS, EC2_VCPUS = 6, 5  # what a new account may have running; from memory
 ETCD_VCPUS = 2  # of a t4g.small, whose credits let it use a fifth of them all the time
 ETCD_BASELINE = 0.2
-LEASE = 15  # seconds; kept alive three times in that
+HEARD_EVERY = 4.5  # seconds, on average: a keepalive, and a look at the record, after 4 to 5 s
 
 
 def feed_work(people: int = FEED_PEOPLE) -> float:
@@ -58,14 +58,14 @@ LEVELS = (
 )
 
 
-def keepalives(instances: float) -> float:
-    """Return how often a second etcd hears from so many instances."""
-    return instances / (LEASE / 3)
+def registrations(instances: float) -> float:
+    """Return how many requests a second so many instances send to etcd to stay there."""
+    return 2 * instances / HEARD_EVERY
 
 
 def etcd_instances() -> float:
     """Return how many instances a member keeps with what it may use all the time, if all talk to one."""
-    return float(LEASE / 3 * ETCD_VCPUS * ETCD_BASELINE / measured()["etcd_keepalive_cpu"])
+    return float(HEARD_EVERY * ETCD_VCPUS * ETCD_BASELINE / measured()["etcd_registration_cpu"])
 
 
 def index_shards(load: Load, units: int) -> int:

@@ -144,7 +144,7 @@ def levels() -> str:
         ),
         row("DynamoDB: GB, with the index", lambda level: f"{cost.gigabytes(level.load.people):,.1f}"),
         row("load balancer: LCUs", lambda level: f"{cost.lcus(level.load):,.0f}"),
-        row("etcd: keepalives/s", lambda level: f"{scale.keepalives(count(EC2, level)):,.1f}"),
+        row("etcd: requests/s", lambda level: f"{scale.registrations(count(EC2, level)):,.1f}"),
         row("**USD a month:** Fargate", lambda level: f"{computing(FARGATE, level):,.0f}"),
         row("or EC2, and what is around it", lambda level: f"{computing(EC2, level):,.0f}"),
         row("DynamoDB on demand", dollars(cost.on_demand)),

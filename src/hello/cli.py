@@ -30,7 +30,7 @@ app = App(
     version=__version__,
     config=[ignore_empty_variables, read_toml],
     group_parameters=Group("Options", sort_key=0),
-    help_format="plaintext",
+    help_format="markdown",
     help_epilogue="Settings are flags, HELLO_* variables, or keys of the TOML file that --config names.",
 )
 add_completion(app)

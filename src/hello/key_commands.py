@@ -17,7 +17,7 @@ app = App(
     name="key",
     help="Make and look at API keys.",
     group_parameters=Group("Options", sort_key=0),
-    help_format="plaintext",
+    help_format="markdown",
 )
 
 
