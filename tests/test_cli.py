@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,18 @@ def test_help_of_a_command_names_its_options(command: str, names: list[str], tmp
     for name in names:
         assert name in shown
     assert "--port" not in shown
+
+
+@pytest.mark.parametrize(
+    "command", ["import", "export", "digest", "migrate", "compact", "discover", "key new"]
+)
+def test_help_fills_its_lines(command: str, tmp_path: Path) -> None:
+    """A paragraph is wrapped once: no line of it ends early, save the last."""
+    shown = hello(*command.split(), "--help", folder=tmp_path).stdout.decode()
+    about = shown.partition("\n\n")[2].partition("\n╭")[0]
+    for paragraph in about.strip().split("\n\n"):
+        for line, after in pairwise(paragraph.splitlines()):
+            assert len(line.rstrip()) + 1 + len(after.split()[0]) > 80, paragraph
 
 
 def test_the_version_is_told(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 from collections.abc import Iterator
@@ -351,13 +352,15 @@ def test_ecr_is_logged_in_to_without_the_password_in_an_argument(
 def test_the_registry_of_terraform_is_logged_in_to_by_its_keys(
     small: Path, tmp_path: Path, repository: str
 ) -> None:
-    """Keys in terraform.tfvars alone serve; for a registry that REPOSITORY names they are not used."""
+    """Keys in terraform.tfvars alone serve, and the image is for what the service runs on. A registry that
+    REPOSITORY names gets neither."""
     tools = tmp_path / "bin"
     tools.mkdir()
     seen = '"${AWS_ACCESS_KEY_ID-none} ${AWS_SECRET_ACCESS_KEY-none} $*"'
-    (tools / "terraform").write_text(
-        f'#!/bin/sh\necho \'{{"repository_url": {{"value": "{ECR}/hello"}}}}\'\n'
-    )
+    there = platform.machine()
+    other, docker_name = ("X86_64", "amd64") if there == "aarch64" else ("ARM64", "arm64")
+    outputs = {"repository_url": {"value": f"{ECR}/hello"}, "architecture": {"value": other}}
+    (tools / "terraform").write_text(f"#!/bin/sh\necho '{json.dumps(outputs)}'\n")
     (tools / "aws").write_text(f"#!/bin/sh\necho {seen} >>{tmp_path}/aws\nexit 1\n")
     (tools / "buildah").write_text("#!/bin/sh\n")
     for tool in tools.iterdir():
@@ -372,3 +375,4 @@ def test_the_registry_of_terraform_is_logged_in_to_by_its_keys(
     assert keys.split()[:2] == (["none", "none"] if repository else ["AKtest", "s3cret"])
     assert arguments == "get-login-password --region eu-west-1\n"
     assert "s3cret" not in done.stderr + arguments
+    assert (f"for {docker_name} with buildah" in done.stderr) == (not repository)
