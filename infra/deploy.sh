@@ -127,14 +127,14 @@ mark_released() {
 finish() {
   local status=$?
   rm -rf "$folder"
-  if ((status)) && $applying; then
+  if ((status)) && $reporting; then
     say "The release failed."
     ./report.sh >&2 || true
     say $'\n'"What ran before comes back by: make rollback"
   fi
 }
 
-yes=${AUTO_APPROVE:+true} yes=${yes:-false} minutes=30 choice=() applying=false
+yes=${AUTO_APPROVE:+true} yes=${yes:-false} minutes=30 choice=() reporting=false
 while (($#)); do
   case $1 in
   -h | --help) help && exit ;;
@@ -158,11 +158,11 @@ run_terraform plan -input=false -lock-timeout=60s -detailed-exitcode -out="$fold
 ((changes != 1)) || die "terraform plan failed."
 if ((changes)); then
   approve
-  applying=true
+  reporting=true
   run_terraform apply -input=false -lock-timeout=60s "$folder/plan" || die "terraform apply failed."
   read_outputs
 fi
-applying=true
+reporting=true # or applied before: what runs may be wrong all the same
 if ec2; then check_instances; else check_service; fi
 ((SECONDS < deadline)) || die "no time is left for the integration test."
 timeout --foreground "$((deadline - SECONDS))" ./integration-test.sh

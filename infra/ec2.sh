@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What bump.sh, deploy.sh and report.sh do otherwise with compute = "ec2". They source it.
-# shellcheck disable=SC2154 # what they set
+# It reads what common.sh sets (output, version_file, time_of), and of deploy.sh deadline, minutes and quiet.
+# shellcheck disable=SC2154 # these
 
 ec2() { [[ ${output[compute]:-} == ec2 ]]; }
 

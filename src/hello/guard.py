@@ -89,8 +89,7 @@ class Guard:
             raise UnauthorizedError
         if caller is not None:
             return caller
-        if self.limits.failed_too_often(address):  # a good key still passes; to check a token is dear
-            self.limits.failed(address)
+        self.limits.refuse_who_fails(address)  # a good key still passes; to check a token is dear
         if in_query:
             wrong = UnauthorizedError("The key in the query is not known.")
         else:

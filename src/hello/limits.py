@@ -76,9 +76,10 @@ class Limits:
         if self._failures:
             self._failures.take(limited_as(address))
 
-    def failed_too_often(self, address: str) -> bool:
-        """Return whether credentials that are dear to check should not be."""
-        return self._failures is not None and self._failures.empty(limited_as(address))
+    def refuse_who_fails(self, address: str) -> None:
+        """Raise TooManyRequestsError where credentials of this address were wrong too often already."""
+        if self._failures is not None and self._failures.empty(limited_as(address)):
+            self.failed(address)
 
 
 def fields(taken: list[tuple[bytes, bytes]]) -> Fields:

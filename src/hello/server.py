@@ -177,9 +177,8 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=settings.stop_seconds,  # type: ignore[arg-type] # seconds, as wait_for takes
             )
         )
-        fast_path = (
-            application.fast_path if outermost is application else None
-        )  # it would pass the wrapping by
+        # Tracing wraps the application, and the fast path would pass it by.
+        fast_path = application.fast_path if outermost is application else None
         self.server_state = self._state = State(raise_file_limit(), application.refused, fast_path)
         self._secured_by = secured_by
         if tls := application.metrics.tls:

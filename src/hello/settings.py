@@ -149,8 +149,8 @@ class StoreSettings(FileSettings):
             env_var="HELLO_STORE_CONNECTIONS",
             group=STORE,
             validator=Within(1, 1000),
-            help="Most connections to the store's server, a process;"
-            " a file needs none, DynamoDB gets 32 at least.",
+            help="Most connections that a process opens to the store's server; SQLite has none, DynamoDB at"
+            " least 32.",
         ),
     ] = 10
 
@@ -464,8 +464,8 @@ class Settings(EtcdSettings, KeySettings, CalendarSettings):
             env_var="HELLO_ADVERTISE",
             group=DISCOVERY,
             validator=_check_advertise,
-            help="The address to register, host or host:port; by default the one listened on or, where that"
-            " is all of them, the one that the way to etcd begins at.",
+            help="The address to register, host or host:port; by default the one listened on, or with 0.0.0.0"
+            " the one from which this machine reaches etcd.",
         ),
     ] = None
     log: Annotated[
@@ -489,7 +489,7 @@ class Settings(EtcdSettings, KeySettings, CalendarSettings):
         Parameter(
             env_var="HELLO_AUDIT_LOG",
             group=AUDIT,
-            help="A file to append who changed whom, and when, to, without dates of birth.",
+            help="Append who changed whom, and when, to this file; never a date of birth.",
         ),
     ] = None
     commit: Annotated[

@@ -1,11 +1,14 @@
 """The Store interface, in domain terms, and its errors."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import date
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 from hello.birthday import Person
+
+logger = logging.getLogger("hello.stores")
 
 
 class StoreError(Exception):
@@ -83,6 +86,30 @@ class Store(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Finish the writes that were taken, then let go of the store."""
+
+
+Opened = TypeVar("Opened", bound=Store)
+
+
+async def reached(store: Opened, *, patient: bool) -> Opened:
+    """Return a store on a server that was just made, once the server answered; else close it.
+
+    Raises:
+        StoreUnavailableError: the server can't be reached, and `patient` is not set.
+        StoreError: it answers, and can't be used.
+    """
+    try:
+        await store.ping()
+    except StoreUnavailableError as error:
+        if patient:
+            logger.warning("the store can't be reached yet: %s", error)
+            return store
+        await store.close()
+        raise
+    except BaseException:
+        await store.close()
+        raise
+    return store
 
 
 class Engine(Store):

@@ -13,7 +13,6 @@ list of birthdays may trail a write by a moment.
 
 import asyncio
 import heapq
-import logging
 import re
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
@@ -22,11 +21,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from hello.birthday import Person
 from hello.stores import dynamodb_schema
-from hello.stores.base import Engine, Entry, Page, StoreError, StoreUnavailableError
+from hello.stores.base import Engine, Entry, Page, StoreError, StoreUnavailableError, reached
 from hello.stores.dynamodb_client import Client, RefusedError, together
 from hello.stores.dynamodb_items import SHARDS, item_of, key_of, person_of
-
-logger = logging.getLogger("hello.stores")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -93,19 +90,7 @@ class DynamoDBStore(Engine):
             StoreUnavailableError: the table can't be reached, and `patient` is not set.
             StoreError: the table is missing, or its schema newer.
         """
-        store = cls(_client(url, timeout, connections))
-        try:
-            await store.ping()
-        except StoreUnavailableError as error:
-            if patient:
-                logger.warning("the store can't be reached yet: %s", error)
-                return store
-            await store.close()
-            raise
-        except BaseException:
-            await store.close()
-            raise
-        return store
+        return await reached(cls(_client(url, timeout, connections)), patient=patient)
 
     @classmethod
     async def migrate(cls, url: str, *, timeout: float) -> str:  # noqa: ASYNC109 - of each step

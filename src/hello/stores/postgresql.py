@@ -1,7 +1,6 @@
 """People in PostgreSQL, over a pool of connections: one round trip an operation."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import date
 from typing import Any, TypeVar
@@ -10,12 +9,10 @@ import asyncpg
 
 from hello.birthday import Person
 from hello.stores import postgresql_schema, postgresql_url
-from hello.stores.base import Engine, Entry, Page, StoreUnavailableError
+from hello.stores.base import Engine, Entry, Page, StoreUnavailableError, reached
 from hello.stores.connections import Connection, Connections
 from hello.stores.postgresql_connect import NO_CONNECTION, connect, translated
 from hello.timeouts import SharedTimeout
-
-logger = logging.getLogger("hello.stores")
 
 T = TypeVar("T")
 
@@ -97,14 +94,7 @@ class PostgreSQLStore(Engine):
             StoreUnavailableError: the server can't be reached, and `patient` is not set.
             StoreError: the schema is missing or newer, or the server refuses user, password or database.
         """
-        store = cls(url, timeout, connections)
-        try:
-            await store.ping()
-        except StoreUnavailableError as error:
-            if not patient:
-                raise
-            logger.warning("the store can't be reached yet: %s", error)
-        return store
+        return await reached(cls(url, timeout, connections), patient=patient)
 
     @classmethod
     async def migrate(cls, url: str, *, timeout: float) -> str:  # noqa: ASYNC109 - as `open` has it
