@@ -7,7 +7,7 @@ COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
 UV_COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
 .DELETE_ON_ERROR:
-.PHONY: help install run test check format bench capacity fuzz lock sbom pyz image publish ami ami-rehearse rehearse deploy rollback \
+.PHONY: help install run test quick check format bench capacity fuzz lock sbom pyz image publish ami ami-rehearse rehearse deploy rollback \
   integration-test clean
 
 help:  ## List the targets
@@ -22,6 +22,13 @@ test: debian $(STAMPS)/test $(STAMPS)/emulators $(STAMPS)/fuzz $(STAMPS)/checkov
 	@$(MAKE) --no-print-directory check
 	@# Tests run make themselves, which would take ARGS over, and print more where another make has started it.
 	env -u ARGS -u MAKEFLAGS -u MFLAGS -u MAKELEVEL $(VENV)/bin/python -m pytest $(ARGS)
+
+# What plays AWS, builds, boots or packs: it takes root, an hour's worth of packages, or both.
+ELSEWHERE = ami ami_provision bump capacity deploy fuzz image infra integration_test k8s k8s_bump k8s_pod packer pid_1 publish pyz \
+  rehearsal rehearsal_stage release release_ec2 supply_chain testssl
+
+quick: $(STAMPS)/test  ## Test what is in src/, with what is installed: some minutes, no root; ARGS as for test
+	env -u ARGS -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u CI $(VENV)/bin/python -m pytest $(ELSEWHERE:%=--ignore=tests/test_%.py) $(ARGS)
 
 check: $(STAMPS)/test $(STAMPS)/kubernetes  ## Lint and type-check: ruff, mypy, zizmor, shellcheck, terraform fmt, kustomize
 	$(VENV)/bin/ruff check .

@@ -341,6 +341,14 @@ def test_make_targets_exist(page: Path) -> None:
             assert named[1] in targets, text
 
 
+def test_the_architecture_names_each_module() -> None:
+    """Who looks for the place of something finds it, and no module that is no longer there."""
+    source = ROOT / "src" / "hello"
+    modules = {str(path.relative_to(source)) for path in source.rglob("*.py")} - {"__init__.py"}
+    tables = re.findall(r"^\|.*\|$", (DOCS / "architecture.md").read_text(), re.MULTILINE)
+    assert set(re.findall(r"`([\w/]+\.py)`", "\n".join(tables))) == modules
+
+
 def test_the_tests_that_are_told_of_exist() -> None:
     """Each threat names tests that hold it off, and they are there."""
     there = {
