@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.found import Found
-from bench.servers import HELLO, PEERS_VENV
+from bench.servers import HELLO, PEERS_VENV, ROOT
 
 _HELLO_PACKAGES = (
     "starlette",
@@ -59,7 +59,7 @@ def versions(found: Found) -> Mapping[str, str]:
     """Return the versions of what was compared."""
     keys = list(found.visits)
     versions = {
-        "hello": f"{_output(HELLO / 'hello', '--version')}; {_python(HELLO, _HELLO_PACKAGES)}",
+        "hello": f"{_output(HELLO / 'hello', '--version')}, {_commit()}; {_python(HELLO, _HELLO_PACKAGES)}",
         "wrk": _output("wrk", "--version").split("[")[0].removeprefix("wrk "),
     }
     if "nginx" in keys:
@@ -74,6 +74,13 @@ def versions(found: Found) -> Mapping[str, str]:
     if found.clients or {"fastapi", "flask", "fastapi-postgresql"} & set(keys):
         versions["peers"] = _python(PEERS_VENV, _PEER_PACKAGES)
     return versions
+
+
+def _commit() -> str:
+    """Return which commit is measured, and whether what is here is that."""
+    changed = _output("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no", "--", "src")
+    name = _output("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD")
+    return f"commit {name}{' with changes' if changed else ''}"
 
 
 def _cpu_model() -> str:
