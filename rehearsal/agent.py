@@ -48,6 +48,9 @@ class Targets(Protocol):
     def healthy(self) -> set[str]:
         """Return who passed the checks."""
 
+    def busy(self) -> set[str]:
+        """Return who answers a request."""
+
 
 @dataclass(eq=False)
 class Deployment:

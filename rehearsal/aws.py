@@ -58,6 +58,11 @@ class Server:
             raise StageError(f"The emulator does not start: {log.read_text()[-2000:]}")
         return int(line)
 
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
     def pause(self) -> None:
         """Have it answer nothing; connections are still taken."""
         self._process.send_signal(signal.SIGSTOP)

@@ -125,6 +125,12 @@ class Balancer:
         rows = [line.split() for line in lines if line and not line.startswith(("1", "#"))]
         return {row[3] for row in rows if row[5] == "2"}  # srv_op_state: up
 
+    def busy(self) -> set[str]:
+        """Return the targets to which a request is under way."""
+        lines = self._tell("show stat hello 4 -1", None).splitlines()  # 4: servers
+        rows = [line.split(",") for line in lines if line and not line.startswith("#")]
+        return {row[1] for row in rows if int(row[4])}  # scur: sessions
+
     def stop(self) -> None:
         """End HAProxy."""
         self._process.kill()

@@ -9,18 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rehearsal.agent import Agent, Stops
-from rehearsal.balancer import Balancer
+from rehearsal.agent import Stops
+from rehearsal.keepers import Instances, Keeper, Tasks
 from rehearsal.load import Load, Request, Tally, tally
-from rehearsal.service import Service, TargetGroup, TaskDefinition
-from rehearsal.tasks import PORT, Launcher
+from rehearsal.service import TargetGroup, TaskDefinition
 
-SERVICE = Service(
-    desired=2,
-    grace=60,
-    target_group=TargetGroup(interval=10, timeout=5, healthy=2, unhealthy=2, deregistration_delay=15),
-)
-DRAIN_SECONDS = 15
+TARGETS = TargetGroup(interval=10, timeout=5, healthy=2, unhealthy=2, deregistration_delay=15)
+DRAIN_SECONDS, HOOK_SECONDS = 15, 30
 AROUND_SECONDS = 1.0  # of load before and after the release
 PATIENCE_SECONDS = 90
 TICK_SECONDS = 0.05
@@ -28,23 +23,36 @@ TICK_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Control:
-    """A way to release, and whether requests have to fail in it."""
+    """A way to release, and whether requests have to fail in it. All times are seconds."""
 
     name: str
     fails: bool = True
-    delay: float = SERVICE.target_group.deregistration_delay
+    compute: str = "fargate"
+    delay: float = TARGETS.deregistration_delay
     drain: float = DRAIN_SECONDS
+    hook: float = HOOK_SECONDS  # of instances
     checked: bool = True
-    orders: tuple[str, ...] = field(default=(Stops.DEREGISTER_FIRST, Stops.SIGTERM_FIRST))
+    orders: tuple[str, ...] = field(default=(Stops.DEREGISTER_FIRST, Stops.SIGTERM_FIRST))  # of tasks
 
 
-CONTROLS = (
-    Control("nothing done wrong", fails=False),
-    Control("SIGTERM before the drain", drain=0, orders=(Stops.SIGTERM_FIRST,)),
-    Control("no deregistration delay", delay=0, orders=(Stops.DEREGISTER_FIRST,)),
-    Control("no health check before traffic", checked=False),
-)
-SHORT = CONTROLS[:3]
+CONTROLS = {
+    "fargate": (
+        Control("nothing done wrong", fails=False),
+        Control("SIGTERM before the drain", drain=0, orders=(Stops.SIGTERM_FIRST,)),
+        Control("no deregistration delay", delay=0, orders=(Stops.DEREGISTER_FIRST,)),
+        Control("no health check before traffic", checked=False),
+    ),
+    "ec2": (
+        Control("nothing done wrong", compute="ec2", fails=False),
+        Control("no delay, no hook", compute="ec2", delay=0, hook=0),
+        Control("no health check before traffic", compute="ec2", checked=False),
+    ),
+}
+
+
+def short(compute: str) -> tuple[Control, ...]:
+    """Return the controls of a mode without the last one."""
+    return CONTROLS[compute][:-1]
 
 
 @dataclass(frozen=True)
@@ -101,41 +109,38 @@ class Player:
             TaskDefinition(name, name, self.code, environment=environment, stop_timeout=60).faster(self.speed)
             for name in ("old", "new")
         )
-        group = replace(SERVICE.target_group, deregistration_delay=control.delay)
-        service = replace(SERVICE, target_group=group).faster(self.speed)
-        balancer = Balancer(folder, f"{network}.1", [PORT], service.target_group)
-        agent = Agent(
-            balancer,
-            Launcher(folder, network, self.python),
-            time.monotonic,
-            speed=self.speed,
-            stops=Stops(control.orders),
-        )
+        keeper = self._keeper(control, folder, network)
         load = Load(f"{network}.1")
         try:
-            agent.update(service, old)
-            self._until(agent, lambda: agent.deployments[0].state == "COMPLETED")
+            keeper.release(old)
+            self._until(keeper, control, keeper.done)
             load.start()
-            self._rest(agent)
-            agent.checked = control.checked
+            self._rest(keeper, control)
+            if not control.checked:
+                keeper.trust()
             changed = time.monotonic()
-            agent.update(service, new)
-            self._until(agent, lambda: agent.deployments[0].state == "COMPLETED")
-            self._rest(agent)
+            keeper.release(new)
+            self._until(keeper, control, keeper.done)
+            self._rest(keeper, control)
         finally:
             load.stop()
-            agent.kill()
-            balancer.stop()
-        commits = {task.id: task.deployment.definition.commit for task in agent.tasks}
-        return Outcome(control, tally(load.requests, commits), changed, time.monotonic() - began)
+            keeper.stop()
+        result = tally(load.requests, keeper.commits())
+        return Outcome(control, result, changed, time.monotonic() - began)
 
-    def _until(self, agent: Agent, condition: Callable[[], bool]) -> None:
+    def _keeper(self, control: Control, folder: Path, network: str) -> Keeper:
+        targets = replace(TARGETS, deregistration_delay=control.delay)
+        if control.compute == "ec2":
+            return Instances(folder, network, self.python, self.speed, targets, control.hook)
+        return Tasks(folder, network, self.python, self.speed, targets, Stops(control.orders))
+
+    def _until(self, keeper: Keeper, control: Control, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not condition():
-            agent.tick()
+            keeper.tick()
             if self.stopping.wait(TICK_SECONDS) or time.monotonic() > deadline:
-                raise ControlError(f"The control is not done: {agent.deployments[0]}")
+                raise ControlError(f"The control is not done: {control.name}: {keeper.commits()}")
 
-    def _rest(self, agent: Agent) -> None:
+    def _rest(self, keeper: Keeper, control: Control) -> None:
         end = time.monotonic() + AROUND_SECONDS
-        self._until(agent, lambda: time.monotonic() >= end)
+        self._until(keeper, control, lambda: time.monotonic() >= end)

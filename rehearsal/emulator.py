@@ -26,6 +26,7 @@ from moto.ec2.responses.amis import AmisResponse
 from moto.ecs.models import Service
 from moto.ecs.responses import EC2ContainerServiceResponse
 from moto.elbv2.models import FakeLoadBalancer
+from moto.secretsmanager.models import SecretsManagerBackend
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
@@ -67,6 +68,7 @@ def mend(changed: Changed = settle, refreshed: groups.Refreshed = groups.settle)
     _mend_images()
     _mend_rules()
     _mend_scaling()
+    _mend_secrets()
     _mend_services(changed)
     groups.mend(refreshed)
 
@@ -126,6 +128,19 @@ def _mend_scaling() -> None:
 
     ApplicationAutoScalingResponse.register_scalable_target = register_scalable_target
     ApplicationAutoScalingResponse.list_tags_for_resource = list_tags_for_resource
+
+
+def _mend_secrets() -> None:
+    # Where no stage is named, a secret is given as it was before AWSCURRENT was moved to another version.
+    get = SecretsManagerBackend.get_secret_value
+
+    def get_secret_value(self: Any, secret_id: str, version_id: str | None, version_stage: str | None) -> Any:
+        answer = get(self, secret_id, version_id, version_stage)
+        if version_id or version_stage or "AWSCURRENT" in answer["VersionStages"]:
+            return answer
+        return get(self, secret_id, None, "AWSCURRENT")
+
+    SecretsManagerBackend.get_secret_value = get_secret_value
 
 
 def _mend_rules() -> None:

@@ -11,14 +11,19 @@ from typing import Protocol
 from rehearsal.agent import Process, Targets
 from rehearsal.service import Group, Preferences, TaskDefinition
 
+OUT = {"Terminating", "Terminating:Wait", "Terminating:Proceed"}  # on its way out
+
 Action = Callable[["Instance"], None]
 
 
 class Machine(Process, Protocol):
-    """An instance's process, which systemd starts again, as `tasks.Process` is one."""
+    """An instance's process, which systemd starts again, as `machines.Machine` is one."""
 
     def start(self) -> None:
         """Start it again."""
+
+    def close(self) -> None:
+        """Have the machine gone for good."""
 
 
 Launch = Callable[[TaskDefinition], tuple[str, Machine]]  # returns the ID of the instance too
@@ -32,7 +37,7 @@ class Instance:
     definition: TaskDefinition
     process: Machine
     started: float
-    status: str = "InService"  # then Terminating:Wait, Terminating, Terminated
+    status: str = "InService"  # then those of OUT, then Terminated
     health: str = "initial"
     healthy_since: float = 0
     reason: str = ""
@@ -47,8 +52,9 @@ class Refresh:
     definition: TaskDefinition
     preferences: Preferences
     old: list[Instance]
-    state: str = "InProgress"  # then Successful, Cancelled
+    state: str = "InProgress"  # then Successful, Failed, Cancelled
     percent: int = 0
+    reason: str = ""
 
 
 class Fleet:
@@ -92,9 +98,11 @@ class Fleet:
 
     def cancel(self) -> None:
         """End the refresh where it is."""
-        if self.refresh is not None and self.refresh.state == "InProgress":
-            self.refresh.state = "Cancelled"
-            self._announce(self.refresh)
+        self._end("Cancelled")
+
+    def fail(self, reason: str) -> None:
+        """End the refresh where it is, as an alarm does."""
+        self._end("Failed", reason)
 
     def lose(self, name: str) -> None:
         """Have an instance gone at once, as one whose machine fails."""
@@ -110,11 +118,18 @@ class Fleet:
         for one in self.instances:
             while one.plan and one.plan[0][0] <= self._clock():
                 one.plan.pop(0)[1](one)
+        self._release()
         self._replace_unhealthy()
-        if self.refresh is not None and self.refresh.state == "InProgress":
-            self._go_on(self.refresh)
+        if self.refreshing is not None:
+            self._go_on(self.refreshing)
         else:
             self._reconcile()
+
+    @property
+    def refreshing(self) -> Refresh | None:
+        """The refresh that is under way, if one is."""
+        under_way = self.refresh is not None and self.refresh.state == "InProgress"
+        return self.refresh if under_way else None
 
     def serving(self) -> list[Instance]:
         """Return the instances that are not on their way out."""
@@ -126,8 +141,19 @@ class Fleet:
             if one.process.status() is None:
                 one.process.kill()
 
+    def _end(self, state: str, reason: str = "") -> None:
+        if (refresh := self.refreshing) is not None:
+            refresh.state, refresh.reason = state, reason
+            self._announce(refresh)
+
     def _announce(self, refresh: Refresh) -> None:
-        self._tell("refresh", commit=refresh.definition.commit, state=refresh.state, percent=refresh.percent)
+        self._tell(
+            "refresh",
+            commit=refresh.definition.commit,
+            state=refresh.state,
+            percent=refresh.percent,
+            reason=refresh.reason,
+        )
 
     def _change(self, one: Instance, **changed: object) -> None:
         for name, value in changed.items():
@@ -162,6 +188,7 @@ class Fleet:
     def _ended(self, one: Instance) -> None:
         if one.status != "InService":
             self._targets.remove(one.id)
+            one.process.close()
             self._change(one, status="Terminated", health="unused", plan=[])
         elif not one.lost and not one.plan:
             one.process.kill()  # its workers, as by KillMode=mixed
@@ -201,18 +228,29 @@ class Fleet:
             refresh.percent = percent
             self._announce(refresh)
         if len(ready) >= desired and not any(one in refresh.old for one in self.serving()):
-            refresh.state, refresh.percent = "Successful", 100
-            self._announce(refresh)
+            refresh.percent = 100
+            self._end("Successful")
 
     def _reconcile(self) -> None:
-        """Launch what is wanted; of what is too many, those that are not healthy go first."""
+        """Launch what is wanted; what is too many goes by the group's policy."""
         serving = self.serving()
         if self._definition is not None:
             for _ in range(self._group.desired - len(serving)):
                 self._add(self._definition)
-        by_health = sorted(serving, key=lambda one: one.health == "healthy")
-        for one in by_health[: max(len(serving) - self._group.desired, 0)]:
+        surplus = len(serving) - self._group.desired
+        for one in sorted(serving, key=self._turn)[: max(surplus, 0)]:
             self._terminate(one, "More instances than desired")
+
+    def _turn(self, one: Instance) -> tuple[bool, float]:
+        """Return the place of an instance among those that may go, by the termination policy.
+
+        Health has no part in it: AWS replaces those that it holds for unhealthy, and chooses among all
+        others. The default takes those of another launch template first, then the oldest.
+        """
+        if self._group.policy == "NewestInstance":
+            return False, -one.started
+        present = self._definition is not None and one.definition.arn == self._definition.arn
+        return self._group.policy == "Default" and present, one.started
 
     def _add(self, definition: TaskDefinition) -> None:
         name, process = self._launch(definition)
@@ -221,20 +259,30 @@ class Fleet:
         self._targets.add(one.id, process.address, checked=self.checked)
         self._change(one)
 
+    # How an instance leaves: out of the load balancer, held by the hook, shut down.
+
     def _terminate(self, one: Instance, reason: str) -> None:
-        """Plan how an instance leaves, and begin: out of the load balancer, held by the hook, shut down."""
-        now, hook, process = self._clock(), self._group.hook, one.process
+        delay = self._group.target_group.deregistration_delay
         self._targets.drain(one.id)
-        delay, stop_timeout = self._group.target_group.deregistration_delay, one.definition.stop_timeout
-        plan: list[tuple[float, Action]] = [
-            (now + delay, lambda one: self._targets.remove(one.id)),
-            (now + hook, self._shut_down),
-            (now + hook + stop_timeout, lambda _: process.kill()),
-        ]
-        plan.sort(key=lambda step: step[0])
-        status = "Terminating:Wait" if hook else "Terminating"
-        self._change(one, status=status, health="draining", reason=reason, plan=plan)
+        plan: list[tuple[float, Action]] = [(self._clock() + delay, self._hold)]
+        self._change(one, status="Terminating", health="draining", reason=reason, plan=plan)
+
+    def _release(self) -> None:
+        """End the deregistration of those to which nothing is under way any more."""
+        draining = [one for one in self.instances if one.status == "Terminating"]
+        busy = self._targets.busy() if draining else set()
+        for one in draining:
+            if one.id not in busy:
+                self._hold(one)
+
+    def _hold(self, one: Instance) -> None:
+        """Have the hook hold it; what the load balancer still had under way there is cut off."""
+        self._targets.remove(one.id)
+        plan: list[tuple[float, Action]] = [(self._clock() + self._group.hook, self._shut_down)]
+        self._change(one, status="Terminating:Wait", plan=plan)
 
     def _shut_down(self, one: Instance) -> None:
         one.process.terminate()
-        self._change(one, status="Terminating")
+        limit = self._clock() + one.definition.stop_timeout
+        plan: list[tuple[float, Action]] = [(limit, lambda one: one.process.kill())]
+        self._change(one, status="Terminating:Proceed", plan=plan)

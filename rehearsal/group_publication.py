@@ -55,6 +55,8 @@ class GroupPublication:
             return
         left = sum(one in refresh.old for one in fleet.serving())
         told.update(Status=refresh.state, PercentageComplete=refresh.percent, InstancesToUpdate=left)
+        if refresh.reason:
+            told["StatusReason"] = refresh.reason
         if refresh.state != "InProgress":
             told.setdefault("EndTime", datetime.now(UTC))
 

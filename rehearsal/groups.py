@@ -41,6 +41,7 @@ def replace(group: Any) -> None:
 
 def mend(refreshed: Refreshed = settle) -> None:
     """Mend moto in this process; `refreshed` gets each group with a refresh that begins, to carry it out."""
+    _mend_capacity()
     _mend_templates()
     _mend_attributes()
     _mend_refreshes(refreshed)
@@ -69,6 +70,26 @@ def leave_instances() -> None:
 
     FakeAutoScalingGroup.set_desired_capacity = set_desired_capacity
     AutoScalingBackend.notify_terminate_instances = notify_terminate_instances
+
+
+def _mend_capacity() -> None:
+    # Any desired capacity is taken.
+    resize = AutoScalingResponse.set_desired_capacity
+
+    def set_desired_capacity(self: Any) -> Any:
+        group, wanted = _group(self), self._get_int_param("DesiredCapacity")
+        for limit, bad in (
+            (group.min_size, wanted < group.min_size),
+            (group.max_size, wanted > group.max_size),
+        ):
+            if bad:
+                raise AutoscalingClientError(
+                    "ValidationError",
+                    f"New SetDesiredCapacity value {wanted} is out of the group's range: {limit}.",
+                )
+        return resize(self)
+
+    AutoScalingResponse.set_desired_capacity = set_desired_capacity
 
 
 def _mend_templates() -> None:
@@ -189,7 +210,10 @@ def _mend_activities() -> None:
 
 def _group(response: Any) -> Any:
     backend: AutoScalingBackend = response.autoscaling_backend
-    return backend.autoscaling_groups[response._get_param("AutoScalingGroupName")]
+    name = response._get_param("AutoScalingGroupName")
+    if name not in backend.autoscaling_groups:
+        raise AutoscalingClientError("ValidationError", f"AutoScalingGroup name not found - {name}")
+    return backend.autoscaling_groups[name]
 
 
 def _refreshes(group: Any) -> list[dict[str, Any]]:

@@ -52,6 +52,13 @@ class Journal:
         """Return the commit of each task that ever was, by its id."""
         return {task: entry["commit"] for task, entry in self.tasks().items()}
 
+    def desired(self) -> int:
+        """Return how many are to run, as the service or the group was set last."""
+        self.update()
+        return int(
+            next(one["desired"] for one in reversed(self.entries) if one["kind"] in {"service", "group"})
+        )
+
     def members(self) -> list[Entry]:
         """Return the members of etcd that were started."""
         self.update()

@@ -17,9 +17,8 @@ from rehearsal.tasks import check_free
 
 ROOT = Path(__file__).parent.parent
 CLIENT_PORT, PEER_PORT = 2379, 2380
-FIRST = 250  # of the addresses; tasks and instances have those below
+FIRST, COUNT = 250, 3  # of the addresses; tasks and instances have those below
 RETRY_SECONDS = 0.5
-CERTIFICATE = "etcd-ca.pem"  # in the rehearsal's folder
 
 
 class Members:
@@ -43,8 +42,8 @@ class Members:
         return text
 
     def know(self, cluster: str) -> None:
-        """Choose an address for each member of ETCD_CLUSTER, or of HELLO_ETCD."""
-        for url in cluster.split(","):
+        """Choose an address for each member of ETCD_CLUSTER, or of HELLO_ETCD; "" names none."""
+        for url in filter(None, cluster.split(",")):
             given = url.partition("//")[2].partition(":")[0]
             self.addresses.setdefault(given, f"{self._network}.{FIRST + len(self.addresses)}")
 

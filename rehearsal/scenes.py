@@ -85,9 +85,9 @@ class Rehearsal:
 
     def see(self, phase: Phase) -> None:
         """See that what is to run answers all requests, and all of it is in etcd where there is one."""
-        commits = {task["commit"] for task in self.journal.healthy()}
-        if commits != {self.runs}:
-            phase.problems.append(f"{commits} run, and not {self.runs}")
+        commits, desired = [task["commit"] for task in self.journal.healthy()], self.journal.desired()
+        if commits != [self.runs] * desired:
+            phase.problems.append(f"{commits} run, and not {desired} of {self.runs}")
         if self.discovery is not None:
             self.discovery.see(phase.problems)
 
@@ -201,7 +201,9 @@ def store_gone(play: Rehearsal) -> None:
         play.store.pause()
         try:
             while time.monotonic() < gone + GONE_SECONDS:
-                phase.problems += [f"/hc answers {s}" for t in play.journal.healthy() if (s := _hc(t)) != 200]
+                phase.problems += [
+                    f"/hc answers {s}" for t in play.journal.healthy() if (s := health_status(t)) != 200
+                ]
                 time.sleep(0.5)
         finally:
             play.store.resume()
@@ -229,7 +231,8 @@ def _stored_since(play: Rehearsal, moment: float) -> bool:
     return any(one.stores and not one.error and one.at >= moment for one in requests[-1000:])
 
 
-def _hc(task: Entry) -> int:
+def health_status(task: Entry) -> int:
+    """Return the status of what a task answers to its health check."""
     connection = http.client.HTTPConnection(task["address"], PORT, timeout=5)
     try:
         connection.request("GET", "/hc")

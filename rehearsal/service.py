@@ -37,7 +37,8 @@ class TargetGroup:
 class TaskDefinition:
     """What a task or an instance runs: `commit` of `folder`, or why there is none, in `missing`.
 
-    `arn` is what it is known by: of an instance, the ID of the launch template.
+    `arn` is what it is known by: of an instance, the ID of the launch template. An instance finds its
+    settings in `user_data`, and its own times there are made `speed` times as short.
     """
 
     arn: str
@@ -48,19 +49,25 @@ class TaskDefinition:
     environment: Mapping[str, str] = field(default_factory=dict)
     stop_timeout: float = 30
     log: tuple[str, str] | None = None  # group, and prefix of the streams
+    user_data: str = ""
+    speed: float = 1
 
     def faster(self, speed: float) -> "TaskDefinition":
         """Return the same in time-lapse: hello's own times of stopping too."""
-        lapsed = {
-            name: f"{float(value) / speed:g}"
-            for name, value in self.environment.items()
-            if name in {"HELLO_DRAIN_SECONDS", "HELLO_STOP_SECONDS"}
-        }
         return replace(
             self,
-            environment={**self.environment, **lapsed},
+            environment=lapsed(self.environment, speed),
             stop_timeout=self.stop_timeout / speed,
+            speed=self.speed * speed,
         )
+
+
+def lapsed(environment: Mapping[str, str], speed: float) -> dict[str, str]:
+    """Return hello's settings with its times of stopping in time-lapse."""
+    return {
+        name: f"{float(value) / speed:g}" if name in {"HELLO_DRAIN_SECONDS", "HELLO_STOP_SECONDS"} else value
+        for name, value in environment.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,7 @@ class Group:
     grace: float = 0
     checked: bool = False  # whether one that the load balancer takes for unhealthy is replaced
     hook: float = 0
+    policy: str = "Default"  # which go where there are too many: NewestInstance, OldestInstance, Default
     target_group: TargetGroup = TargetGroup()
 
     def faster(self, speed: float) -> "Group":
@@ -123,6 +131,7 @@ class Preferences:
     maximum_percent: int = 100
     warmup: float = 0
     skip_matching: bool = False
+    alarms: tuple[str, ...] = ()  # that end it
 
     def minimum(self, desired: int) -> int:
         """Return how many healthy instances there are at least."""

@@ -44,7 +44,7 @@ class Stage:
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
         self._cloud = Cloud(options.folder / "builds", _aws(options))
-        self._groups = GroupStage(options, _aws(options), self.tell)
+        self._groups = GroupStage(options, self.tell)
         self._changes: Queue[tuple[Any, Event]] = Queue()
         self._journal = (options.folder / "journal").open("a", buffering=1)
         self._agent: Agent | None = None
@@ -74,8 +74,9 @@ class Stage:
         self._changes.put((service, known))
         known.wait(PATIENCE_SECONDS)
 
-    def play(self) -> None:
-        """Play until the process is told to end."""
+    def play(self, endpoint: str) -> None:
+        """Play until the process is told to end. `endpoint` is where AWS is emulated, here."""
+        self._groups.endpoint = endpoint
         while True:
             try:
                 service, known = self._changes.get(timeout=TICK_SECONDS)
@@ -163,9 +164,10 @@ def main() -> None:
     mend(stage.changed, lambda group, refresh: None)  # a refresh is carried out by the group's stage
     leave_instances()
     stage.guard()
-    print(serve().server_port, flush=True)
+    port = serve().server_port
+    print(port, flush=True)
     try:
-        stage.play()
+        stage.play(f"http://127.0.0.1:{port}")
     except Exception as error:  # noqa: BLE001 - whatever it is, the rehearsal is over, and is to say why
         traceback.print_exc()
         stage.tell("fatal", message=str(error))

@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
@@ -40,20 +40,31 @@ def check_free(address: str, port: int = PORT) -> None:
 
 
 class Process:
-    """A task or an instance. `python` has what hello depends on; the code is the version's."""
+    """A task or an instance: a command in the folder of its version, with files of its own in `folder`."""
 
-    def __init__(self, definition: TaskDefinition, address: str, python: str, log: Path) -> None:
+    def __init__(
+        self,
+        definition: TaskDefinition,
+        address: str,
+        command: Sequence[str],
+        folder: Path,
+        **given: str,
+    ) -> None:
         self.address = address
-        self.log = log
-        self._command = [python, "-m", "hello", *definition.command]
+        self.log = folder / "log"
+        self._command = command
         self._folder = definition.folder
+        temporary = folder / "tmp"
+        temporary.mkdir(parents=True)
         self._environment = {
             **_inherited(),
+            "HOME": str(folder),  # or credentials of the person who rehearses are found there
+            "TMPDIR": str(temporary),
             **definition.environment,
             "HELLO_HOST": address,
             "HELLO_COMMIT": definition.commit,
             "PYTHONPATH": str(definition.folder / "src"),
-            **({"HELLO_ADVERTISE": address} if "HELLO_ETCD" in definition.environment else {}),
+            **given,
         }
         self.start()
 
@@ -88,7 +99,10 @@ class Process:
 
 
 class Launcher:
-    """Starts tasks on the addresses network.2 to network.249, in turn."""
+    """Starts tasks on the addresses network.2 to network.249, in turn.
+
+    `python` has what hello depends on; the code is the version's.
+    """
 
     def __init__(self, folder: Path, network: str, python: str) -> None:
         self._folder = folder
@@ -101,11 +115,20 @@ class Launcher:
         Raises:
             AddressTakenError: another process listens on its address.
         """
+        command = [self._python, "-m", "hello", *definition.command]
+        return Process(definition, self.address(), command, self._folder / task)
+
+    def address(self) -> str:
+        """Return the next address.
+
+        Raises:
+            AddressTakenError: another process listens there.
+        """
         address = next(self._addresses)
         check_free(address)
-        return Process(definition, address, self._python, self._folder / f"{task}.log")
+        return address
 
 
 def _inherited() -> Mapping[str, str]:
     """Return the little that a container would have too: nothing that was set for hello or AWS here."""
-    return {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
+    return {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}

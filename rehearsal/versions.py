@@ -18,12 +18,13 @@ class Versions:
         self._repository = folder / "repository"
         self._builds = folder / "builds"
         self._builds.mkdir()
-        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-        shutil.copytree(SOURCE, self._repository / "src", ignore=ignored)
+        self._repository.mkdir()
         self._git("init", "--quiet")
 
     def make(self, message: str, edit: Callable[[Path], None] | None = None) -> str:
-        """Commit what is there, after an edit of it, and build the commit; return its name."""
+        """Commit the code that is here, after an edit of it, and build the commit; return its name."""
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(SOURCE, self._repository / "src", ignore=ignored, dirs_exist_ok=True)
         if edit is not None:
             edit(self._repository)
         self._git("add", "--all")

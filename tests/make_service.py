@@ -1,6 +1,6 @@
 """Makes an ECS service behind a load balancer, and as little else as there can be, by boto3.
 
-    make_service.py ENDPOINT '{"commit": …, "delay": …, "service": {…}, "group": {…}, "container": {…}}'
+    python -m tests.make_service ENDPOINT '{"commit": …, "delay": …, "service": {…}, "group": {…}, …}'
 
 It prints the ARN of the target group. The values are parameters of CreateService, CreateTargetGroup and of
 the container's definition; "delay" is the deregistration delay.
@@ -9,26 +9,11 @@ the container's definition; "delay" is the deregistration delay.
 import json
 import sys
 
-import boto3
+from tests.make_balancer import balanced, clients
 
 endpoint, wanted = sys.argv[1], json.loads(sys.argv[2])
-names = ("ec2", "ecr", "ecs", "elbv2", "logs")
-ec2, ecr, ecs, elb, logs = (boto3.client(name, "us-east-1", endpoint_url=endpoint) for name in names)
-
-vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
-subnets = [subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"]][:2]
-balancer = elb.create_load_balancer(Name="hello", Subnets=subnets)["LoadBalancers"][0]["LoadBalancerArn"]
-group = elb.create_target_group(
-    Name="hello", VpcId=vpc, Port=5000, Protocol="HTTP", TargetType="ip", **wanted["group"]
-)["TargetGroups"][0]["TargetGroupArn"]
-delay = {"Key": "deregistration_delay.timeout_seconds", "Value": str(wanted["delay"])}
-elb.modify_target_group_attributes(TargetGroupArn=group, Attributes=[delay])
-elb.create_listener(
-    LoadBalancerArn=balancer,
-    Port=5000,
-    Protocol="HTTP",
-    DefaultActions=[{"Type": "forward", "TargetGroupArn": group}],
-)
+ec2, ecr, ecs, elb, logs = clients(endpoint, "ec2", "ecr", "ecs", "elbv2", "logs")
+group = balanced(ec2, elb, "ip", wanted["delay"], wanted["group"])
 url = ecr.create_repository(repositoryName="hello")["repository"]["repositoryUri"]
 manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []}
 image = ecr.put_image(repositoryName="hello", imageManifest=json.dumps(manifest), imageTag=wanted["commit"])

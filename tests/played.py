@@ -50,23 +50,36 @@ class PlayedProcess:
         self._world.note("SIGKILL")
         self.ends = (self._world.now, -9)
 
+    def close(self) -> None:
+        self._world.note("close")
+
 
 class PlayedTargets:
-    """Takes everyone for healthy after a while, except the sick."""
+    """Takes everyone for healthy after a while, except the sick.
+
+    `under_way` is how long the requests take that a target has when it is drained.
+    """
+
+    under_way = 0.0
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._since: dict[str, float] = {}
+        self._drained: dict[str, float] = {}
 
     def add(self, task: str, address: str, *, checked: bool = True) -> None:
         self._since[task] = self._world.now
 
     def drain(self, task: str) -> None:
         self._world.note("drain")
+        self._drained[task] = self._world.now
 
     def remove(self, task: str) -> None:
         if self._since.pop(task, None) is not None:
             self._world.note("remove")
+
+    def busy(self) -> set[str]:
+        return {task for task, at in self._drained.items() if self._world.now < at + self.under_way}
 
     def healthy(self) -> set[str]:
         ready = self._world.now - GROUP.interval * GROUP.healthy

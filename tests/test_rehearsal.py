@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from rehearsal.__main__ import parse
 from rehearsal.controls import CONTROLS, Outcome
 from rehearsal.load import Request, tally
-from rehearsal.report import all_problems, page
+from rehearsal.report import Part, all_problems, page
 from rehearsal.scenes import Phase
 from rehearsal.versions import Versions, fail_to_start, listen_elsewhere
 from tests.support import ROOT, missing, need, until
@@ -62,7 +63,8 @@ def running(folder: Path) -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if f"TMPDIR={folder}\0".encode() in (process / "environ").read_bytes():
+            environment = (process / "environ").read_bytes()
+            if any(f"TMPDIR={folder}{end}".encode() in environment for end in "\0/"):
                 found.append((process / "cmdline").read_text().replace("\0", " "))
         except OSError:
             continue  # it ended meanwhile, or is another user's
@@ -111,7 +113,11 @@ def test_short_rehearsal(shown: Mapping[str, str], compute: str) -> None:
     assert "Plan: 1 to add, 1 to change, 1 to destroy." in page
     assert re.search(r"curl hello-1\.\S+\.elb\.amazonaws\.com:5000/ \| jq: \{ \"service\": \"hello\"", page)
     assert re.search(r"^nothing done wrong +[\d.]+ s +[\d,]+ +0 +0$", page, re.MULTILINE)
-    for wrong in ("SIGTERM before the drain", "no deregistration delay"):
+    wrong_ways = {
+        "fargate": ("SIGTERM before the drain", "no deregistration delay"),
+        "ec2": ("no delay, no hook",),
+    }
+    for wrong in wrong_ways[compute]:
         assert re.search(rf"^{wrong} +[\d.]+ s +[\d,]+ +[1-9]\d* +[1-9]\d*$", page, re.MULTILINE)
 
 
@@ -148,12 +154,20 @@ def test_owns_its_processes(tmp_path: Path, environment: Mapping[str, str], numb
     assert list(tmp_path.glob("hello-rehearsal-*")) == []
 
 
-@pytest.mark.parametrize("address", [f"{NETWORK}.1", f"{NETWORK}.7"])
-def test_address_taken(tmp_path: Path, environment: Mapping[str, str], address: str) -> None:
+@pytest.mark.parametrize(
+    ("compute", "address", "port"),
+    [("fargate", f"{NETWORK}.1", 5000), ("ec2", f"{NETWORK}.7", 5000), ("ec2", f"{NETWORK}.252", 2380)],
+)
+def test_address_taken(
+    tmp_path: Path, environment: Mapping[str, str], compute: str, address: str, port: int
+) -> None:
     """An address that is taken is an error, that says what to do."""
-    with socket.create_server((address, 5000)), rehearsing(tmp_path, environment) as process:
+    with (
+        socket.create_server((address, port)),
+        rehearsing(tmp_path, environment, "--compute", compute) as process,
+    ):
         assert process.wait(60) == 2
-    assert f"{address}:5000 is taken" in said(tmp_path)
+    assert f"{address}:{port} is taken" in said(tmp_path)
     assert "--network" in said(tmp_path)
 
 
@@ -176,6 +190,8 @@ def test_bad_version(tmp_path: Path) -> None:
     changed = (tmp_path / "builds" / wrong / name).read_text()
     assert changed != code
     assert changed.replace("] = 5001", "] = 5000") == code
+    after = versions.make("right again")
+    assert (tmp_path / "builds" / after / name).read_text() == code
 
 
 def test_version_that_does_not_start(tmp_path: Path) -> None:
@@ -216,9 +232,9 @@ def test_control_that_shows_nothing(failures: list[Request], shows: bool) -> Non
     """A control in which the release cuts off no request fails the rehearsal, whatever else failed in it; the
     sound one fails it by any failure."""
     result = tally([answered(), *failures], {"task": "abc"})
-    for control in CONTROLS:
-        outcome = Outcome(control, result, 1, 1)
-        problems, shown = all_problems([], [outcome]), page([], [outcome], 5)
+    for control in [one for compute in CONTROLS.values() for one in compute]:
+        parts = [Part(control.compute, [], [Outcome(control, result, 1, 1)])]
+        problems, shown = all_problems(parts), page(parts, 5)
         if (shows and control.fails) or not (failures or control.fails):
             assert problems == []
             assert "NOT AS IT MUST BE" not in shown
@@ -231,10 +247,22 @@ def test_failures_are_told() -> None:
     """What failed is on the page, and what should not have been there."""
     phase = Phase("a scene", 0, 10, ["something"], ["failed requests: GET /version: 503"])
     phase.tally = tally([answered(), answered("503"), answered(commit="other")], {"task": "abc"})
-    shown = page([phase], [], 1)
+    shown = page([Part("fargate", [phase], []), Part("ec2", [phase], [])], 1)
     assert "at real time" in shown
-    assert "3 requests, 2 failed: 0 as they had to, 2 others." in shown
-    assert "WRONG: a scene: failed requests: GET /version: 503" in shown
+    assert "6 requests, 4 failed: 0 as they had to, 4 others." in shown
+    for name in ("Fargate", "EC2"):
+        assert re.search(rf"^scene, on {name} ", shown, re.MULTILINE)
+        assert f"WRONG: {name}: a scene: failed requests: GET /version: 503" in shown
+
+
+def test_what_is_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    """Fargate, EC2, or both in turn; a scene that nobody of them has is an error."""
+    assert parse([]).modes == ["fargate"]
+    assert parse(["--compute", "ec2"]).modes == ["ec2"]
+    assert parse(["--compute", "both", "--scene", "etcd"]).modes == ["fargate", "ec2"]
+    with pytest.raises(SystemExit):
+        parse(["--scene", "etcd"])
+    assert "fargate has no scene etcd; it has good, bad" in capsys.readouterr().err
 
 
 def test_p99_is_of_quick_requests() -> None:

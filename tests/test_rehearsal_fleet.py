@@ -12,7 +12,7 @@ from tests.played import DRAIN, GROUP, PlayedProcess, PlayedTargets
 
 STEP = 0.5
 RESTART = 1.0
-GROUP_OF_TWO = Group(desired=2, grace=60, checked=True, hook=30, target_group=GROUP)
+GROUP_OF_TWO = Group(desired=2, grace=60, checked=True, hook=30, policy="NewestInstance", target_group=GROUP)
 ROLLING = Preferences(minimum_percent=100, maximum_percent=200, warmup=60, skip_matching=True)
 OLD = TaskDefinition("lt-1", commit="old", stop_timeout=60)
 NEW = TaskDefinition("lt-2", commit="new", stop_timeout=60)
@@ -28,7 +28,13 @@ class World:
         self.noted: list[tuple[float, str]] = []
         self.healthy_at_least, self.serving_at_most = 99, 0
         self._ids = count(1)
-        self.fleet = Fleet(PlayedTargets(self), self.launch, lambda: self.now, restart=RESTART)
+        self.targets = PlayedTargets(self)
+        self.statuses: list[str] = []  # that instances had
+        self.fleet = Fleet(self.targets, self.launch, lambda: self.now, self.tell, restart=RESTART)
+
+    def tell(self, kind: str, **details: object) -> None:
+        if kind == "task" and (status := str(details["status"])) not in self.statuses:
+            self.statuses.append(status)
 
     def launch(self, definition: TaskDefinition) -> tuple[str, PlayedProcess]:
         self.note(f"launch {definition.commit}")
@@ -113,17 +119,26 @@ def test_warmup(world: World, warmup: float) -> None:
     assert world.when("drain") == about(GROUP.interval * GROUP.healthy + warmup)
 
 
+@pytest.mark.parametrize("under_way", [0, 10, 300])
 @pytest.mark.parametrize("delay", [0, 20, 90])
 @pytest.mark.parametrize("hook", [0, 30, 120])
-def test_how_an_instance_leaves(hook: float, delay: float) -> None:
-    """Out of the load balancer, cut off after the delay; SIGTERM comes once the hook lets go."""
+def test_how_an_instance_leaves(hook: float, delay: float, under_way: float) -> None:
+    """Out of the load balancer, which waits for what is under way at most for the delay.
+
+    Then the hook holds it, then SIGTERM comes, and in the end it is gone.
+    """
     group = replace(GROUP_OF_TWO, hook=hook, target_group=replace(GROUP, deregistration_delay=delay))
     world = World().settled(group)
+    world.targets.under_way = under_way
     world.release(NEW, group=group)
     world.run(600)
-    drained = world.when("drain")
-    assert world.when("SIGTERM") - drained == about(hook)
-    assert world.when("remove") - drained == about(min(delay, hook + DRAIN))
+    removed = world.when("remove")
+    assert removed - world.when("drain") == about(min(delay, under_way))
+    assert world.when("SIGTERM") - removed == about(hook)
+    assert world.when("close") - world.when("SIGTERM") == about(DRAIN)
+    assert world.statuses == [
+        "InService", "Terminating", "Terminating:Wait", "Terminating:Proceed", "Terminated"
+    ]  # fmt: skip
     assert "SIGKILL" not in [noted for _, noted in world.noted]
 
 
@@ -149,16 +164,68 @@ def test_a_version_that_is_never_healthy(world: World) -> None:
     }
 
 
-def test_a_refresh_that_is_cancelled(world: World) -> None:
-    """Instances that are too many go, those that are not healthy first; those that serve stay as they are."""
-    world.release(SICK)
+@pytest.mark.parametrize(
+    ("policy", "stay"), [("NewestInstance", "old"), ("OldestInstance", "sick"), ("Default", "sick")]
+)
+def test_a_refresh_that_is_cancelled(policy: str, stay: str) -> None:
+    """Instances that are too many go by the termination policy, whether or not they serve: only the newest
+    is the right one to begin with."""
+    group = replace(GROUP_OF_TWO, policy=policy)
+    world = World().settled(group)
+    world.release(SICK, group=group)
     world.run(10)
     assert world.commits() == {"old": 2, "sick": 2}
     world.fleet.cancel()
-    world.run(300)
+    world.run(40)
     assert world.state[0] == "Cancelled"
+    assert world.commits() == {stay: 2}
+    assert world.healthy_at_least == (2 if stay == "old" else 0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "stay"), [("NewestInstance", "old"), ("OldestInstance", "new"), ("Default", "old")]
+)
+def test_which_go_of_two_versions(policy: str, stay: str) -> None:
+    """The default takes those of another launch template than the group has now, though they are newer."""
+    group = replace(GROUP_OF_TWO, policy=policy)
+    world = World().settled(group)
+    world.release(NEW, group=group)
+    world.run(50)
+    assert world.commits() == {"old": 2, "new": 2}
+    world.fleet.update(group, OLD)
+    world.fleet.cancel()
+    world.run(40)
+    assert world.commits() == {stay: 2}
+
+
+@pytest.mark.parametrize(("policy", "stay"), [("NewestInstance", 0), ("OldestInstance", 2), ("Default", 2)])
+def test_which_go_of_one_version(policy: str, stay: int) -> None:
+    """Of the same template the newest go, or the oldest."""
+    group = replace(GROUP_OF_TWO, policy=policy)
+    world = World().settled(group)
+    first = [one.id for one in world.fleet.serving()]
+    world.fleet.update(replace(group, desired=4), OLD)
+    world.run(60)
+    ids = [one.id for one in world.fleet.serving()]
+    assert ids[:2] == first
+    world.fleet.update(group, OLD)
+    world.run(60)
+    assert [one.id for one in world.fleet.serving()] == ids[stay : stay + 2]
+
+
+def test_a_refresh_that_an_alarm_ends(world: World) -> None:
+    """Those that serve stay, and the new ones go; no later one is launched."""
+    world.release(NEW)
+    world.run(50)
+    assert world.commits() == {"old": 2, "new": 2}
+    world.fleet.fail("an alarm")
+    world.run(300)
+    assert world.fleet.refresh is not None
+    assert (world.state[0], world.fleet.refresh.reason) == ("Failed", "an alarm")
     assert world.commits() == {"old": 2}
     assert world.healthy_at_least == 2
+    world.fleet.cancel()  # what has ended stays as it is
+    assert world.state[0] == "Failed"
 
 
 @pytest.mark.parametrize(("skip", "launches"), [(True, 0), (False, 2)])

@@ -1,11 +1,9 @@
 """The stage: what is set for a service in the emulated AWS is played by processes, and told in return."""
 
-import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,70 +11,22 @@ from typing import Any
 
 import pytest
 
-from rehearsal.aws import PYTHON_WITH_MOTO, Server
-from rehearsal.journal import Journal, StageError
+from rehearsal.journal import StageError
 from rehearsal.load import Load, tally
-from rehearsal.versions import Versions, listen_elsewhere
-from tests.support import ROOT, missing, need, request, until
+from rehearsal.versions import listen_elsewhere
+from tests.staged import GROUP, SPEED, TARGET_GROUP, Staged
+from tests.support import request, until
 
 NETWORK = "127.0.51"
-SPEED = 10
-GROUP = {
-    "HealthCheckPath": "/hc",
-    "HealthCheckIntervalSeconds": 5,
-    "HealthCheckTimeoutSeconds": 4,
-    "HealthyThresholdCount": 2,
-    "UnhealthyThresholdCount": 3,
-    "Matcher": {"HttpCode": "200-204"},
-}
 DEPLOYING = {
     "minimumHealthyPercent": 50,
     "maximumPercent": 150,
     "deploymentCircuitBreaker": {"enable": True, "rollback": False},
 }
-# One process for all calls: loading boto3 takes longer than they do.
-ASK = """
-import boto3, json, sys
-for line in sys.stdin:
-    service, operation, parameters = json.loads(line)
-    client = boto3.client(service, "us-east-1", endpoint_url=sys.argv[1])
-    print(json.dumps(getattr(client, operation)(**parameters), default=str), flush=True)
-"""
 
 
-class Played:
+class Played(Staged):
     """A stage on which a service can be made."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.versions = Versions(folder)
-        self.journal = Journal(folder / "journal")
-        options = ["--folder", str(folder), "--python", sys.executable]
-        playing = ["--network", NETWORK, "--speed", str(SPEED), "--store", "http://127.0.0.1:9"]
-        self.server = Server("rehearsal.stage", *options, *playing, log=folder / "stage.log")
-        self.group = ""
-
-        credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "s3cret"}
-        self._environment = {**os.environ, **credentials, "NO_PROXY": "127.0.0.1"}
-        self._asking: subprocess.Popen[str] | None = None
-
-    def stop(self) -> None:
-        """End all processes."""
-        if self._asking is not None:
-            self._asking.communicate(timeout=30)
-        self.server.stop()
-
-    def ask(self, service: str, operation: str, /, **parameters: Any) -> Any:
-        """Call an operation of AWS."""
-        if self._asking is None:
-            command = [str(PYTHON_WITH_MOTO), "-c", ASK, self.server.url]
-            self._asking = subprocess.Popen(
-                command, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-            )
-        assert self._asking.stdin
-        assert self._asking.stdout
-        print(json.dumps([service, operation, parameters]), file=self._asking.stdin, flush=True)
-        return json.loads(self._asking.stdout.readline())
 
     def service(self, commit: str, **different: Any) -> None:
         """Make the service."""
@@ -97,15 +47,7 @@ class Played:
                 "stopTimeout": 50,
             },
         }
-        script = str(ROOT / "tests" / "make_service.py")
-        self.group = subprocess.run(
-            [PYTHON_WITH_MOTO, script, self.server.url, json.dumps(wanted | different)],
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-            timeout=120,
-        ).stdout.strip()
+        self.make("tests.make_service", wanted | different)
 
     def described(self) -> Any:
         """Return the service as ECS describes it."""
@@ -114,10 +56,7 @@ class Played:
 
 @pytest.fixture
 def played(tmp_path: Path) -> Iterator[Played]:
-    need("haproxy")
-    if not PYTHON_WITH_MOTO.exists():
-        missing("moto is not installed (make .venv/.stamps/emulators)")
-    played = Played(tmp_path)
+    played = Played(tmp_path, NETWORK)
     yield played
     played.stop()
 
@@ -131,15 +70,7 @@ def test_plays_what_is_set(played: Played) -> None:
     assert settings["desired"] == 2
     assert (settings["minimum_percent"], settings["maximum_percent"]) == (50, 150)
     assert (settings["breaker"], settings["rollback"], settings["grace"]) == (True, False, 70 / SPEED)
-    assert settings["target_group"] == {
-        "path": "/hc",
-        "codes": "200-204",
-        "interval": 5 / SPEED,
-        "timeout": 4,
-        "healthy": 2,
-        "unhealthy": 3,
-        "deregistration_delay": 20 / SPEED,
-    }
+    assert settings["target_group"] == TARGET_GROUP
     for task in played.journal.healthy():
         environment = Path(f"/proc/{task['pid']}/environ").read_text().split("\0")
         assert f"HELLO_DRAIN_SECONDS={15 / SPEED:g}" in environment

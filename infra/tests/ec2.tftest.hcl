@@ -93,6 +93,11 @@ run "release" {
   }
 
   assert {
+    condition     = aws_autoscaling_group.hello[0].termination_policies == tolist(["NewestInstance"])
+    error_message = "After a refresh that is cancelled the old instances stay."
+  }
+
+  assert {
     condition     = aws_autoscaling_group.hello[0].mixed_instances_policy[0].instances_distribution[0].on_demand_percentage_above_base_capacity == 100 && !aws_autoscaling_group.hello[0].capacity_rebalance
     error_message = "Spot is off by default."
   }
