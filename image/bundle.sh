@@ -22,6 +22,6 @@ mkdir -p "$folder/wheels"
 "${pip[@]}" wheel --no-deps --no-build-isolation --no-index --wheel-dir "$folder" .
 cp requirements/run.txt "$folder/requirements.txt"
 cp image/provision.sh image/settings.py image/apt.conf image/prometheus.yaml image/cloudwatch-agent.json \
-  image/cloudwatch-agent.conf image/etcd_member.py image/etcd-member.service \
+  image/cloudwatch-agent.conf image/etcd_member.py image/etcd_cluster.py image/etcd-prepare.service image/etcd-member.service \
   image/hello.service image/hello-settings.service image/hello-settings.conf "$folder"
 printf '%s\n' "${HELLO_COMMIT:-$(git rev-parse HEAD)}" >"$folder/commit"

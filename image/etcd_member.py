@@ -1,4 +1,4 @@
-"""A member of etcd on an EC2 instance, before it starts (`prepare`) and once it answers (`users`).
+"""A member of etcd on an EC2 instance, before it starts (`prepare`, as root) and once it answers (`users`).
 
 The instance comes and goes; its volume, its address and its name stay. They are in the environment, from
 user data: ETCD_NAME, ETCD_ADDRESS, ETCD_VOLUME, ETCD_CLUSTER (the peer URLs by name) and ETCD_SECRET,
@@ -11,15 +11,12 @@ import json
 import os
 import re
 import shutil
-import ssl
 import subprocess
 import sys
 import time
-from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import aiohttp
@@ -33,6 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )  # fmt: skip
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from etcd_cluster import let_in, set_up
 from settings import NotYetError, secret
 
 from hello.stores.aws_credentials import CredentialsError
@@ -42,9 +40,8 @@ from hello.stores.aws_sources import INSTANCE_ENDPOINT, TIMEOUT, domain, source
 DATA = Path("/var/lib/etcd")
 RUN = Path("/run/etcd")  # in memory: keys and configuration
 DEVICES = Path("/dev/disk/by-id")
-NETWORK = Path("/sys/class/net")
-PREFIX = "/skydns/local/hello/"  # what the service may write
 FORM = "application/x-www-form-urlencoded"
+CLIENT_PORT = 2379
 RETRY_SECONDS = 5.0
 
 
@@ -64,7 +61,7 @@ async def call_ec2(region: str, environ: Mapping[str, str], action: str, **param
 
 
 class Instance(dict[str, str]):
-    """What the metadata service tells of this instance: id, region, mac, interface, address."""
+    """What the metadata service tells of this instance: id, region, interface, address."""
 
     @classmethod
     async def of(cls, environ: Mapping[str, str]) -> "Instance":
@@ -82,7 +79,6 @@ class Instance(dict[str, str]):
             return cls(
                 id=await get("instance-id"),
                 region=await get("placement/region"),
-                mac=mac,
                 interface=await get(f"network/interfaces/macs/{mac}/interface-id"),
                 address=await get("local-ipv4"),
             )
@@ -94,16 +90,8 @@ async def take_address(instance: Instance, address: str, environ: Mapping[str, s
         instance["region"], environ, "AssignPrivateIpAddresses", AllowReassignment="true",
         NetworkInterfaceId=instance["interface"], **{"PrivateIpAddress.1": address},
     )  # fmt: skip
-    listen_at(address, instance["mac"])
-
-
-def listen_at(address: str, mac: str) -> None:
-    """Have the interface with this hardware address take what is sent to an address."""
-    addresses = {path.parent.name: path.read_text().strip() for path in NETWORK.glob("*/address")}
-    device = next((name for name, found in addresses.items() if found == mac), None)
-    if device is None:
-        raise NotYetError(f"no interface has the hardware address {mac}")
-    run("ip", "address", "replace", f"{address}/32", "dev", device)
+    # Whoever configures the interface removes what is not his from it, and leaves this one alone.
+    run("ip", "address", "replace", f"{address}/32", "dev", "lo")
 
 
 async def take_volume(instance: Instance, volume: str, environ: Mapping[str, str]) -> None:
@@ -176,10 +164,26 @@ def certify(folder: Path, authority: Mapping[str, str], addresses: set[str]) -> 
     path.write_bytes(private)
 
 
-def configure(folder: Path, environ: Mapping[str, str], client_port: int = 2379) -> None:
-    """Write etcd's configuration. A member that has data goes on with them."""
-    cluster = dict(one.split("=", 1) for one in environ["ETCD_CLUSTER"].split(","))
-    peer = cluster[environ["ETCD_NAME"]]
+def peers(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the members' URLs for peers, by name."""
+    return dict(one.split("=", 1) for one in environ["ETCD_CLUSTER"].split(","))
+
+
+async def state(environ: Mapping[str, str], secrets: Mapping[str, str]) -> str:
+    """Return what etcd has to know of the cluster; a member that has data goes on with them."""
+    if any((DATA / "data/member/wal").glob("*.wal")):
+        return "existing"
+    cluster = peers(environ)
+    own = cluster.pop(environ["ETCD_NAME"])
+    others = [f"https://{urlsplit(url).hostname}:{CLIENT_PORT}" for url in cluster.values()]
+    return "existing" if await let_in(others, own, secrets["ca"], secrets["root"]) else "new"
+
+
+def configure(
+    folder: Path, environ: Mapping[str, str], client_port: int = CLIENT_PORT, state: str = "new"
+) -> None:
+    """Write etcd's configuration."""
+    peer = peers(environ)[environ["ETCD_NAME"]]
     client = f"https://{environ['ETCD_ADDRESS']}:{client_port}"
     pair = {"cert-file": str(folder / "member.pem"), "key-file": str(folder / "member-key.pem")}
     (folder / "etcd.json").write_text(  # JSON is YAML, which it reads
@@ -192,7 +196,7 @@ def configure(folder: Path, environ: Mapping[str, str], client_port: int = 2379)
                 "listen-peer-urls": peer,
                 "initial-advertise-peer-urls": peer,
                 "initial-cluster": environ["ETCD_CLUSTER"],
-                "initial-cluster-state": "new",
+                "initial-cluster-state": state,
                 "client-transport-security": pair,
                 "peer-transport-security": {
                     **pair,
@@ -209,42 +213,6 @@ def configure(folder: Path, environ: Mapping[str, str], client_port: int = 2379)
     )
 
 
-async def set_up(url: str, ca: str, passwords: Mapping[str, str]) -> None:
-    """Make the users and turn auth on, unless that is done; the members may do it all at the same time."""
-    tls = ssl.create_default_context(cadata=ca)
-    async with aiohttp.ClientSession(timeout=TIMEOUT, connector=aiohttp.TCPConnector(ssl=tls)) as session:
-
-        async def ask(path: str, *known: str, **payload: Any) -> str:
-            """Ask, and return "", or which of the known errors it was."""
-            async with session.post(f"{url}/v3/{path}", json=payload) as response:
-                text = await response.text()
-            if response.status == 200:
-                return ""
-            for error in known:
-                if error in text:
-                    return error
-            raise NotYetError(f"etcd answered {response.status} to {path}")
-
-        off = "authentication is not enabled"
-        if not await ask("auth/authenticate", off, name="root", password=passwords["root"]):
-            return
-        there, authenticated = "already exists", "user name is empty"  # another member was faster
-        key, end = (b64encode(text.encode()).decode() for text in (PREFIX, f"{PREFIX[:-1]}0"))
-        permission = {"permType": "READWRITE", "key": key, "range_end": end}
-        for path, payload in (
-            ("auth/role/add", {"name": "root"}),
-            ("auth/role/add", {"name": "hello"}),
-            ("auth/role/grant", {"name": "hello", "perm": permission}),
-            ("auth/user/add", {"name": "root", "password": passwords["root"]}),
-            ("auth/user/add", {"name": "hello", "password": passwords["hello"]}),
-            ("auth/user/grant", {"user": "hello", "role": "hello"}),
-            ("auth/user/grant", {"user": "root", "role": "root"}),
-            ("auth/enable", {}),
-        ):
-            if await ask(path, there, authenticated, **payload) == authenticated:
-                return
-
-
 async def fetch(region: str, environ: Mapping[str, str]) -> dict[str, str]:
     """Return what is in the secret, by the role of the instance."""
     async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
@@ -259,7 +227,7 @@ async def prepare(environ: Mapping[str, str]) -> None:
     await take_volume(instance, environ["ETCD_VOLUME"], environ)
     authority = await fetch(instance["region"], environ)
     certify(RUN, authority, {environ["ETCD_ADDRESS"], instance["address"]})
-    configure(RUN, environ)
+    configure(RUN, environ, state=await state(environ, authority))
     hand_over()
 
 
@@ -273,7 +241,7 @@ def hand_over() -> None:
 async def users(environ: Mapping[str, str]) -> None:
     """See that etcd asks who its clients are."""
     secrets = await fetch((await Instance.of(environ))["region"], environ)
-    await set_up(f"https://{environ['ETCD_ADDRESS']}:2379", secrets["ca"], secrets)
+    await set_up(f"https://{environ['ETCD_ADDRESS']}:{CLIENT_PORT}", secrets["ca"], secrets)
 
 
 STEPS: dict[str, Callable[[Mapping[str, str]], Awaitable[None]]] = {"prepare": prepare, "users": users}
@@ -286,7 +254,7 @@ def main() -> None:
             asyncio.run(STEPS[sys.argv[1]](os.environ))  # type: ignore[arg-type]
         except (NotYetError, CredentialsError) as error:
             reason = str(error)
-        except (OSError, aiohttp.ClientError, ValueError, LookupError) as error:
+        except (OSError, aiohttp.ClientError, subprocess.SubprocessError, ValueError, LookupError) as error:
             reason = type(error).__name__  # texts of errors may hold what was answered
         else:
             return

@@ -59,7 +59,7 @@ install_hello() {
       --require-hashes -r requirements.txt
     "$release/bin/pip" install --quiet --disable-pip-version-check --no-index --no-deps hello-*.whl
     "$release/bin/pip" uninstall --quiet --yes pip setuptools
-    install -m 0644 settings.py etcd_member.py cloudwatch-agent.json "$release"
+    install -m 0644 settings.py etcd_member.py etcd_cluster.py cloudwatch-agent.json "$release"
     echo "HELLO_COMMIT=$commit" >"$release/commit.env"
     touch "$release/complete"
   fi
@@ -107,7 +107,7 @@ install_agents() {
 install_etcd() {
   systemctl --quiet mask etcd.service
   install_packages etcd-server e2fsprogs iproute2
-  install -m 0644 etcd-member.service /etc/systemd/system
+  install -m 0644 etcd-prepare.service etcd-member.service /etc/systemd/system
   systemctl enable --quiet etcd-member.service
 }
 

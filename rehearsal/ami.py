@@ -1,6 +1,7 @@
-"""The AMI without AWS: `make ami-rehearse` provisions a Debian 12, boots it twice and has it greet.
+"""The AMI without AWS: `make ami-rehearse` provisions a Debian 12, boots it and has it greet.
 
-Once under systemd-nspawn, within the second, and once from a disk by qemu, from power-on.
+Under systemd-nspawn, within the second, beside three members of etcd of the same root; and once from a disk
+by qemu, from power-on.
 """
 
 import http.client
@@ -10,13 +11,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rehearsal.disk import KERNEL_PACKAGES, boot_seconds, make_disk
-from rehearsal.machine import INSIDE, OUTSIDE, Machine, drop_in, make_base, make_root, provision
-from rehearsal.secrets_manager import SecretsManager
+from rehearsal.machine import Machine, make_base, make_root, provision
+from rehearsal.region import MEMBERS, Region
 
-NEEDED = ("mmdebstrap", "systemd-nspawn", "systemd-analyze", "qemu-system-x86_64", "mke2fs", "setpriv", "ss")
+NEEDED = (
+    "mmdebstrap", "systemd-nspawn", "qemu-system-x86_64", "mke2fs", "setpriv", "ss", "aws", "jq", "openssl",
+)  # fmt: skip
+WAIT_SECONDS = 120
 ROOT = Path(__file__).parent.parent
 
 
@@ -50,37 +55,59 @@ class Steps:
         self._at = now
 
 
-def nspawn(folder: Path, bundle: Path, steps: Steps) -> None:
+def nspawn(region: Region, steps: Steps) -> None:
     """Boot it under systemd-nspawn, with a key from a secret, and ask it."""
-    root = folder / "root"
-    machine = Machine(root, bundle)
-    try:
-        with machine.outside.entered():
-            secrets = SecretsManager(OUTSIDE, 5001)
-        try:
-            drop_in(
-                root, "hello-settings.service", f"[Service]\nEnvironment=AWS_ENDPOINT_URL={secrets.url}\n"
-            )
-            new = subprocess.run(
-                [ROOT / ".venv/bin/hello", "key", "new", "rehearsal", "--scope", "read,write"],
-                capture_output=True, text=True, check=True, timeout=60,
-            )  # fmt: skip
-            key, entry = new.stdout.splitlines()
-            with machine.outside.entered():
-                arn = secrets.create("hello/keys", f"[{entry}]")
-                machine.metadata.user_data = f"HELLO_KEYS={arn}\nHELLO_DRAIN_SECONDS=1\n"
-                steps.done("emulated AWS is ready")
-                started = machine.boot()
-                while not (told := greeting(INSIDE, key)):
-                    if time.monotonic() > started + 60:
-                        raise TimeoutError(machine.run("journalctl", "--no-pager", check=False)[-4000:])
-                    time.sleep(0.01)
-            steps.done("systemd-nspawn, from power-on to greeting", told)
-            print(f"{'':11}listening: {', '.join(machine.listening())}")
-        finally:
-            secrets.close()
-    finally:
-        machine.close()
+    new = subprocess.run(
+        [ROOT / ".venv/bin/hello", "key", "new", "rehearsal", "--scope", "read,write"],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    key, entry = new.stdout.splitlines()
+    arn = region.create_secret("hello/keys", f"[{entry}]")
+    steps.done("emulated AWS is ready")
+    machine = region.launch(0, {"HELLO_KEYS": arn, "HELLO_DRAIN_SECONDS": "1", **region.client_settings()})
+    with region.vpc.router.entered():
+        wait(lambda one: bool(greeting(one.interface.address, key)), machine)
+        told = greeting(machine.interface.address, key)
+    steps.done("systemd-nspawn, from power-on to greeting", told)
+    print(f"{'':11}listening: {', '.join(machine.listening())}")
+    etcd(region, machine, steps)
+
+
+def etcd(region: Region, hello: Machine, steps: Steps) -> None:
+    """Boot the three members in which hello registers, and lose two of them, one after the other."""
+    members = [region.member(zone) for zone in range(MEMBERS)]
+    for member in members:
+        wait(serves, member)
+    steps.done("etcd, from power-on of three members to their users")
+
+    def registered(machine: Machine) -> bool:
+        return region.registered() == {machine.interface.address}
+
+    wait(registered, hello)
+    steps.done("hello is registered")
+    region.terminate(members[0])
+    wait(serves, region.member(0))
+    steps.done("a member is terminated, and replaced")
+    region.terminate(members[1])
+    region.renew_volume(1)
+    wait(serves, region.member(1))
+    steps.done("another one, and its volume is lost")
+    if not registered(hello):
+        sys.exit("hello is no longer registered")
+
+
+def serves(member: Machine) -> bool:
+    """Return whether a member of etcd has joined, and asks who its clients are."""
+    return member.run("systemctl", "is-active", "etcd-member", check=False).strip() == "active"
+
+
+def wait(condition: Callable[[Machine], bool], machine: Machine) -> None:
+    """Wait for a condition of a machine; raise TimeoutError with its journal after two minutes."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition(machine):
+        if time.monotonic() > deadline:
+            raise TimeoutError(machine.run("journalctl", "--no-pager", check=False)[-4000:])
+        time.sleep(0.01)
 
 
 def main() -> None:
@@ -102,10 +129,14 @@ def main() -> None:
         make_root(folder / "root", KERNEL_PACKAGES)
         provision(folder / "root", bundle)
         steps.done("provisioned")
-        make_disk(folder / "root", folder / "disk")
+        region = Region(folder / "root", bundle, folder)
+        try:
+            nspawn(region, steps)
+        finally:
+            region.close()
+        steps.done("all terminated")
+        make_disk(folder / "root", folder / "disk")  # whose network is its own affair: not before
         steps.done("disk made")
-        nspawn(folder, bundle, steps)
-        steps.done("powered off")
         took = boot_seconds(folder / "disk", "HELLO_OPEN=true\n", lambda: bool(greeting("127.0.0.1")))
         steps.done("qemu, from power-on to greeting and off", f"greeted after {took:.1f} s")
 

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import socket
 import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,16 +12,32 @@ ROLE = "hello-instance"
 CREDENTIALS = {"AccessKeyId": "test", "SecretAccessKey": "test", "Token": "test"}
 
 
-class Metadata:
-    """Serves what an instance is told of itself; `user_data` may change at any time."""
+class _Server(ThreadingHTTPServer):
+    """A server that only hears what comes in by a device, where one is named."""
 
-    def __init__(self, private_address: str, address: str = ADDRESS, port: int = 80) -> None:
-        """Listen where this thread's network is."""
+    device = ""
+
+    def server_bind(self) -> None:
+        if self.device:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self.device.encode())
+        super().server_bind()
+
+
+class Metadata:
+    """Serves what an instance is told of itself; `user_data` and `found`, by path, may change at any time."""
+
+    def __init__(
+        self, private_address: str, address: str = ADDRESS, port: int = 80, device: str = ""
+    ) -> None:
+        """Listen where this thread's network is, to those alone who come by `device`, where one is named."""
         self.user_data = ""
+        self.found = {"local-ipv4": private_address}
         self.without_token = 0  # requests of version 1, all refused
-        self._private_address = private_address
         self._tokens: set[str] = set()
-        self._server = ThreadingHTTPServer((address, port), self._handler())
+        self._server = _Server((address, port), self._handler(), bind_and_activate=False)
+        self._server.device = device
+        self._server.server_bind()
+        self._server.server_activate()
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     @property
@@ -36,7 +53,7 @@ class Metadata:
     def _find(self, path: str) -> str | None:
         found = {
             "user-data": self.user_data or None,
-            "meta-data/local-ipv4": self._private_address,
+            **{f"meta-data/{name}": value for name, value in self.found.items()},
             "meta-data/iam/security-credentials/": ROLE,
             f"meta-data/iam/security-credentials/{ROLE}": json.dumps(
                 {**CREDENTIALS, "Expiration": (datetime.now(UTC) + timedelta(hours=6)).isoformat()}

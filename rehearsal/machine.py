@@ -9,18 +9,17 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from rehearsal.instance import ADDRESS, Metadata
-from rehearsal.network import Namespace
+from rehearsal.vpc import Interface
 
 # What Debian's own image for EC2 has, too, of what matters here.
 PACKAGES = (
     "ca-certificates", "curl", "dbus", "gnupg", "openssh-server", "python3", "systemd-sysv", "udev",
     "unattended-upgrades",
 )  # fmt: skip
-OUTSIDE, INSIDE = "10.0.0.1", "10.0.0.2"
 BUNDLE = "/opt/bundle"
 BOOT_SECONDS = 120
 BASE_SECONDS = 7 * 86400.0  # that a base is used for: security updates come in with the next one
@@ -70,39 +69,40 @@ def drop_in(root: Path, unit: str, lines: str) -> None:
     (folder / "rehearsal.conf").write_text(lines)
 
 
-class Machine:
-    """A root that runs, with an address of its own; `outside` is the network that it is reached from."""
+@contextmanager
+def copy_of(root: Path, folder: Path) -> Iterator[Path]:
+    """Give a root that begins as another one is, which stays so; `folder` keeps what becomes different."""
+    copied, changed, work = (folder / name for name in ("root", "changed", "work"))
+    for one in (copied, changed, work):
+        one.mkdir(parents=True)
+    layers = f"lowerdir={root},upperdir={changed},workdir={work}"
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, copied], check=True, timeout=60)
+    try:
+        yield copied
+    finally:
+        subprocess.run(["umount", copied], check=True, timeout=60)
+        for one in (changed, work):
+            shutil.rmtree(one)
 
-    def __init__(self, root: Path, bundle: Path) -> None:
-        """Lay the network; its metadata are there before it boots."""
+
+class Machine:
+    """A root that runs as an instance, behind an interface of a VPC."""
+
+    def __init__(self, root: Path, bundle: Path, interface: Interface) -> None:
+        """Take a root and an interface that are this machine's alone."""
         self.root = root
-        self.outside = Namespace()
-        self._inside = Namespace()
+        self.interface = interface
+        self.metadata = interface.metadata
         self._bundle = bundle
         self._process: subprocess.Popen[bytes] | None = None
-        self.outside.join("machine", self._inside, "host0")
-        for address in (f"{OUTSIDE}/24", f"{ADDRESS}/32"):
-            self.outside.ip("address", "add", address, "dev", "machine")
-        self.outside.ip("link", "set", "machine", "up")
-        self._inside.ip("address", "add", f"{INSIDE}/24", "dev", "host0")
-        self._inside.ip("link", "set", "host0", "up")
-        self._inside.ip("route", "add", "default", "via", OUTSIDE)
-        with self.outside.entered():
-            self.metadata = Metadata(INSIDE)
 
     def boot(self) -> float:
         """Start it; return when, on the monotonic clock."""
-        command = [
-            "setpriv",
-            "--pdeathsig",
-            "TERM",
-            "systemd-nspawn",
-            "--quiet",
-            "--register=no",
-            "--keep-unit",
-        ]
-        command += [f"--machine=hello-{os.getpid()}", f"--directory={self.root}"]
-        command += [f"--network-namespace-path={self._inside.path}"]
+        name = f"hello-{os.getpid()}-{self.interface.instance}"
+        command = ["setpriv", "--pdeathsig", "TERM", "systemd-nspawn", "--quiet", "--register=no"]
+        command += ["--keep-unit", f"--machine={name}", f"--directory={self.root}"]
+        command += ["--capability=CAP_NET_ADMIN"]  # its network is its own
+        command += [f"--network-namespace-path={self.interface.inside.path}"]
         command += [f"--bind-ro={self._bundle}:{BUNDLE}", "--resolv-conf=off", "--console=pipe", "--boot"]
         started = time.monotonic()
         with (self.root.parent / "console").open("wb") as console:
@@ -113,7 +113,7 @@ class Machine:
 
     def listening(self) -> list[str]:
         """Return what it listens on: protocol, address and port."""
-        with self._inside.entered():
+        with self.interface.inside.entered():
             found = subprocess.run(["ss", "-Htuln"], capture_output=True, text=True, check=True, timeout=30)
         return sorted(f"{line.split()[0]} {line.split()[4]}" for line in found.stdout.splitlines())
 
@@ -128,18 +128,26 @@ class Machine:
             raise subprocess.SubprocessError(f"{command} failed ({done.returncode}):\n{done.stdout}")
         return done.stdout
 
+    def kill(self) -> None:
+        """End it at once, unless it has ended: nothing in it is told."""
+        if self._process is not None and self._process.poll() is None:
+            os.kill(self._leader(), signal.SIGKILL)
+            self._gone()
+
     def close(self) -> None:
-        """Power it off, and take its network down."""
-        if self._process is not None:
+        """Power it off, and take its interface away."""
+        if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(90)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self.metadata.close()
-        self._inside.close()
-        self.outside.close()
+            self._gone()
+        self.interface.close()
+
+    def _gone(self) -> None:
+        assert self._process is not None
+        try:
+            self._process.wait(90)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def _leader(self) -> int:
         """Return the process that is the first within."""

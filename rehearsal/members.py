@@ -101,6 +101,7 @@ def main() -> None:
     """Do a step of image/etcd_member.py."""
     sys.path.insert(0, str(ROOT / "image"))
     import aiohttp
+    import etcd_cluster
     import etcd_member
     from settings import NotYetError
 
@@ -114,7 +115,7 @@ def main() -> None:
     while True:
         try:
             url = f"https://{settings['ETCD_ADDRESS']}:{CLIENT_PORT}"
-            asyncio.run(etcd_member.set_up(url, secrets["ca"], secrets))
+            asyncio.run(etcd_cluster.set_up(url, secrets["ca"], secrets))
         except (OSError, NotYetError, aiohttp.ClientError):
             time.sleep(RETRY_SECONDS)
         else:

@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rehearsal.vpc import REGION
+
 MOTO = Path(__file__).parent.parent / ".venv-emulators" / "bin" / "moto_server"
-REGION = "eu-central-1"
 START_SECONDS = 60
 
 
@@ -34,26 +35,34 @@ class SecretsManager:
         """What AWS_ENDPOINT_URL has to be."""
         return f"http://{self._address[0]}:{self._address[1]}"
 
-    def create(self, name: str, value: str) -> str:
-        """Keep a secret, from a thread that is in its network; return its ARN."""
-        fields = {
-            "Content-Type": "application/x-amz-json-1.1",
-            "X-Amz-Target": "secretsmanager.CreateSecret",
-            "Authorization": f"AWS4-HMAC-SHA256 Credential=test/20260101/{REGION}/secretsmanager/-",
-        }
-        connection = http.client.HTTPConnection(*self._address, timeout=30)
-        connection.request("POST", "/", json.dumps({"Name": name, "SecretString": value}), fields)
-        response = connection.getresponse()
-        answer: Any = json.loads(response.read())
-        connection.close()
-        if response.status != 200:
-            raise ValueError(f"no secret {name}: {answer}")
-        return str(answer["ARN"])
+    def create(self, name: str, value: str = "") -> str:
+        """Keep a secret, from a thread that is in its network; return its ARN. It may have no value yet."""
+        told = {"Name": name, **({"SecretString": value} if value else {})}
+        return str(self._ask("CreateSecret", told)["ARN"])
+
+    def read(self, arn: str) -> str:
+        """Return what a secret holds, from a thread that is in its network."""
+        return str(self._ask("GetSecretValue", {"SecretId": arn})["SecretString"])
 
     def close(self) -> None:
         """End it."""
         self._process.kill()
         self._process.wait()
+
+    def _ask(self, action: str, told: dict[str, str]) -> Any:
+        fields = {
+            "Content-Type": "application/x-amz-json-1.1",
+            "X-Amz-Target": f"secretsmanager.{action}",
+            "Authorization": f"AWS4-HMAC-SHA256 Credential=test/20260101/{REGION}/secretsmanager/-",
+        }
+        connection = http.client.HTTPConnection(*self._address, timeout=30)
+        connection.request("POST", "/", json.dumps(told), fields)
+        response = connection.getresponse()
+        answer: Any = json.loads(response.read())
+        connection.close()
+        if response.status != 200:
+            raise ValueError(f"{action}: {answer}")
+        return answer
 
     def _listens(self) -> bool:
         connection = http.client.HTTPConnection(*self._address, timeout=1)

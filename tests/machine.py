@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from hello import keys
-from rehearsal.machine import INSIDE, OUTSIDE, Machine, drop_in, make_root, provision
+from rehearsal.machine import Machine, copy_of, drop_in, make_root, provision
+from rehearsal.network import Namespace
 from rehearsal.secrets_manager import MOTO, SecretsManager
+from rehearsal.vpc import GATEWAY, Vpc
 from tests.support import JSON, ROOT, Answer, missing, need, request, until
 
+ADDRESS = "10.0.0.2"
 COMMIT = "c0ffee" * 6 + "abcd"
 USER_DATA = "HELLO_OPEN=true\nHELLO_DRAIN_SECONDS=1\n"
 
@@ -22,8 +25,9 @@ USER_DATA = "HELLO_OPEN=true\nHELLO_DRAIN_SECONDS=1\n"
 class Instance:
     """A machine and its AWS, asked from outside."""
 
-    def __init__(self, machine: Machine, secrets: SecretsManager) -> None:
+    def __init__(self, machine: Machine, outside: Namespace, secrets: SecretsManager) -> None:
         self.machine = machine
+        self.outside = outside
         self._secrets = secrets
         self.run = machine.run
         self.metadata = machine.metadata
@@ -32,8 +36,8 @@ class Instance:
     def request(self, method: str, target: str, body: bytes | None = None, key: str = "") -> Answer:
         """Send one request to port 5000."""
         headers = {**JSON, "Authorization": f"Bearer {key}"} if key else JSON
-        with self.machine.outside.entered():
-            return request(f"http://{INSIDE}:5000", method, target, body, headers)
+        with self.outside.entered():
+            return request(f"http://{ADDRESS}:5000", method, target, body, headers)
 
     def answers(self) -> bool:
         """Return whether it serves."""
@@ -68,7 +72,7 @@ class Instance:
 
     def secret(self, name: str, value: str) -> str:
         """Keep a secret in the region's Secrets Manager; return its ARN."""
-        with self.machine.outside.entered():
+        with self.outside.entered():
             return self._secrets.create(name, value)
 
 
@@ -89,12 +93,14 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def root(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Debian that image/provision.sh has made a machine for hello of, not booted."""
+def provisioned(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Debian that image/provision.sh has made a machine for hello of; what is booted is a copy of it."""
     for command in ("mmdebstrap", "systemd-nspawn", "setpriv", "ss"):
         need(command)
     if os.geteuid():
         missing("booting a machine takes root")
+    if not MOTO.exists():
+        missing("moto is not installed (make .venv/.stamps/emulators)")
     root = tmp_path_factory.mktemp("machine") / "root"
     make_root(root)
     provision(root, bundle)
@@ -103,15 +109,21 @@ def root(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
 
 
 @pytest.fixture(scope="session")
+def root(provisioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The root of `instance`."""
+    with copy_of(provisioned, tmp_path_factory.mktemp("instance")) as copied:
+        yield copied
+
+
+@pytest.fixture(scope="session")
 def instance(root: Path, bundle: Path) -> Iterator[Instance]:
     """The machine, booted, in a network with the metadata of an EC2 instance and with Secrets Manager."""
-    if not MOTO.exists():
-        missing("moto is not installed (make .venv/.stamps/emulators)")
-    machine = Machine(root, bundle)
+    vpc = Vpc()
+    machine = Machine(root, bundle, vpc.plug(ADDRESS))
     machine.metadata.user_data = USER_DATA
-    with machine.outside.entered():
-        secrets = SecretsManager(OUTSIDE, 5001)
-    instance = Instance(machine, secrets)
+    with vpc.router.entered():
+        secrets = SecretsManager(GATEWAY, 5001)
+    instance = Instance(machine, vpc.router, secrets)
     drop_in(root, "hello-settings.service", f"[Service]\nEnvironment=AWS_ENDPOINT_URL={secrets.url}\n")
     try:
         machine.boot()
@@ -122,3 +134,4 @@ def instance(root: Path, bundle: Path) -> Iterator[Instance]:
     finally:
         machine.close()
         secrets.close()
+        vpc.close()

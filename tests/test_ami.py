@@ -16,7 +16,7 @@ from tests.machine import COMMIT, USER_DATA, Instance
 from tests.support import ROOT, until
 
 pytestmark = pytest.mark.timeout(900)  # the first one makes the machine, of a Debian that may have to be made
-UNITS = ("hello.service", "hello-settings.service")
+UNITS = ("hello.service", "hello-settings.service", "etcd-member.service")
 
 
 def put(instance: Instance, username: str) -> int:
@@ -38,9 +38,9 @@ def test_nothing_else_listens(instance: Instance) -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_the_units_are_hardened(root: Path, unit: str) -> None:
+def test_the_units_are_hardened(provisioned: Path, unit: str) -> None:
     """The exposure by `systemd-analyze security` is below 2.0, of 10."""
-    command = ["systemd-analyze", "security", "--offline=true", f"--root={root}", unit]
+    command = ["systemd-analyze", "security", "--offline=true", f"--root={provisioned}", unit]
     told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     exposure = re.search(r"Overall exposure level for \S+: ([\d.]+)", told)
     assert exposure, told
@@ -160,7 +160,7 @@ def test_a_second_run_is_harmless(instance: Instance) -> None:
     assert (instance.show("hello", "MainPID"), instance.run("sh", "-c", files)) == before
 
 
-def test_nothing_of_this_machine_is_in_the_image(root: Path) -> None:
+def test_nothing_of_this_machine_is_in_the_image(provisioned: Path) -> None:
     """No host keys and no lists of packages to copy; the machine's id is made at the first boot."""
-    assert not list((root / "etc/ssh").glob("ssh_host_*"))
-    assert not list((root / "var/cache/apt/archives").glob("*.deb"))
+    assert not list((provisioned / "etc/ssh").glob("ssh_host_*"))
+    assert not list((provisioned / "var/cache/apt/archives").glob("*.deb"))

@@ -10,7 +10,8 @@ from threading import Thread
 
 import pytest
 
-from rehearsal.machine import BUNDLE, OUTSIDE
+from rehearsal.machine import BUNDLE
+from rehearsal.vpc import GATEWAY
 from tests.machine import COMMIT, USER_DATA, Instance
 from tests.support import need, until
 
@@ -81,11 +82,11 @@ def agents(instance: Instance, tmp_path: Path) -> Iterator[dict[str, str]]:
     told = {}
     for agent, name in AGENTS.items():
         gpg(home, "--output", bucket / f"{name}.deb.sig", "--detach-sign", package(bucket, name))
-        told[f"{agent}_AGENT_URL"] = f"http://{OUTSIDE}:8000/{name}.deb"
-        told[f"{agent}_AGENT_KEY_URL"] = f"http://{OUTSIDE}:8000/key"
+        told[f"{agent}_AGENT_URL"] = f"http://{GATEWAY}:8000/{name}.deb"
+        told[f"{agent}_AGENT_KEY_URL"] = f"http://{GATEWAY}:8000/key"
         told[f"{agent}_AGENT_KEY"] = key
-    with instance.machine.outside.entered():
-        server = ThreadingHTTPServer((OUTSIDE, 8000), partial(SimpleHTTPRequestHandler, directory=bucket))
+    with instance.outside.entered():
+        server = ThreadingHTTPServer((GATEWAY, 8000), partial(SimpleHTTPRequestHandler, directory=bucket))
     Thread(target=server.serve_forever, daemon=True).start()
     yield told
     server.shutdown()

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -141,9 +141,10 @@ def test_what_goes_to_haproxy_is_checked(arguments: tuple[str, ...], says: str) 
 class Watch:
     """A `hello discover --watch`, and what it prints."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, environment: Mapping[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
             [str(HELLO), "discover", "--watch", *options],
+            env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         for stream in (self.process.stdout, self.process.stderr):

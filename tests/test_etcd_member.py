@@ -106,10 +106,10 @@ def set_up(urls: list[str], secrets: dict[str, str], member: ModuleType) -> bool
     code = (
         "import asyncio, json, sys\n"
         "sys.path.insert(0, sys.argv[1])\n"
-        "import etcd_member\n"
+        "import etcd_cluster\n"
         "urls, secrets = json.load(sys.stdin)\n"
         "async def all():\n"
-        "    await asyncio.gather(*(etcd_member.set_up(url, secrets['ca'], secrets) for url in urls))\n"
+        "    await asyncio.gather(*(etcd_cluster.set_up(url, secrets['ca'], secrets) for url in urls))\n"
         "asyncio.run(all())\n"
     )
     done = subprocess.run(
@@ -158,9 +158,6 @@ def test_a_member_takes_its_volume_and_its_address(
     told: list[tuple[str, ...]] = []
     monkeypatch.setattr(member, "run", lambda *command: told.append(command))
     monkeypatch.setattr(member, "DEVICES", tmp_path)
-    monkeypatch.setattr(member, "NETWORK", tmp_path)
-    (tmp_path / "ens5").mkdir()
-    (tmp_path / "ens5" / "address").write_text("02:00:00:00:00:01\n")
     environ = {**CREDENTIALS, "AWS_ENDPOINT_URL": moto_server}
     subnet = ec2("describe-subnets")["Subnets"][0]
     address = f"{subnet['CidrBlock'].rpartition('.')[0]}.250"
@@ -173,11 +170,10 @@ def test_a_member_takes_its_volume_and_its_address(
     instance = member.Instance(
         id=started["InstanceId"],
         region=REGION,
-        mac="02:00:00:00:00:01",
         interface=started["NetworkInterfaces"][0]["NetworkInterfaceId"],
     )
     asyncio.run(member.take_address(instance, address, environ))
-    assert told == [("ip", "address", "replace", f"{address}/32", "dev", "ens5")]
+    assert told == [("ip", "address", "replace", f"{address}/32", "dev", "lo")]
     found = ec2("describe-network-interfaces", "--network-interface-ids", instance["interface"])
     assigned = [one["PrivateIpAddress"] for one in found["NetworkInterfaces"][0]["PrivateIpAddresses"]]
     assert address in assigned
