@@ -7,7 +7,7 @@ COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
 UV_COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
 .DELETE_ON_ERROR:
-.PHONY: help install run test quick check format bench capacity fuzz lock sbom pyz image publish ami ami-rehearse rehearse deploy rollback \
+.PHONY: help install run test quick check format bench choices capacity fuzz lock sbom pyz image publish ami ami-rehearse rehearse deploy rollback \
   integration-test clean
 
 help:  ## List the targets
@@ -68,6 +68,10 @@ sbom: $(STAMPS)/test  ## List what runs, as CycloneDX: writes hello.cdx.json
 pyz: $(STAMPS)/run $(STAMPS)/pyz  ## Pack hello into one file, hello.pyz; ARGS='--platform linux-aarch64' says what for
 	@.venv-pyz/bin/python image/pyz.py $(ARGS)
 
+choices: $(STAMPS)/choices  ## Measure what docs/decisions/ chose among; ARGS=web is one of them
+	PATH=$$PATH:$$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -n 1) PYTHONPATH=src:. \
+	  .venv-choices/bin/python -m bench.choices $(ARGS)
+
 capacity: $(STAMPS)/capacity  ## Simulate the capacity; writes docs/capacity.md's tables and plots
 	.venv-capacity/bin/python -m bench.capacity
 
@@ -98,10 +102,11 @@ lock:  ## Pin the dependencies anew, with hashes (needs uv)
 	$(UV_COMPILE) requirements/pyz.in -o requirements/pyz.txt
 	$(UV_COMPILE) requirements/fuzz.in -o requirements/fuzz.txt
 	$(UV_COMPILE) bench/capacity/requirements.in -o bench/capacity/requirements.txt
+	$(UV_COMPILE) bench/choices/requirements.in -o bench/choices/requirements.txt
 	$(UV_COMPILE) pyproject.toml --extra otel --group test -c requirements/run.txt -o requirements/test.txt
 
 clean:  ## Remove what was installed
-	rm -rf $(VENV) .venv-bench .venv-capacity .venv-checkov .venv-emulators .venv-fuzz .venv-kubernetes .venv-pyz .fuzz .rehearsal .terraform_cache
+	rm -rf $(VENV) .venv-bench .venv-capacity .venv-checkov .venv-choices .venv-emulators .venv-fuzz .venv-kubernetes .venv-pyz .fuzz .rehearsal .terraform_cache
 
 # Each step leaves a stamp, so that a second run does nothing and needs no network.
 $(STAMPS)/venv:
@@ -136,6 +141,12 @@ $(STAMPS)/capacity: $(STAMPS)/venv bench/capacity/requirements.txt
 	$(PYTHON) -m venv .venv-capacity
 	.venv-capacity/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
 	  -r bench/capacity/requirements.txt
+	@touch $@
+
+$(STAMPS)/choices: $(STAMPS)/venv bench/choices/requirements.txt requirements/run.txt
+	$(PYTHON) -m venv .venv-choices
+	.venv-choices/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
+	  -r requirements/run.txt -r bench/choices/requirements.txt
 	@touch $@
 
 $(STAMPS)/checkov: $(STAMPS)/venv requirements/checkov.txt

@@ -18,8 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hello import problems, protocol
 from hello.app import BODY_BYTES
+from hello.checks import Within
 from hello.cli import app
-from hello.settings import Settings, Within
+from hello.settings import Settings
 from tests.certificates import Authority
 from tests.conftest import Serve
 from tests.support import HELLO, ROOT, Service, hello, need, request

@@ -13,10 +13,11 @@ from cyclopts import Parameter
 
 from hello import birthday, stores
 from hello.birthday import Person
+from hello.checks import WholeNumber, Within
 from hello.digest import Digest
 from hello.files import STANDARD, reading, writing
 from hello.rows import UnreadableError
-from hello.settings import CalendarSettings, StoreSettings, TodaySettings, WholeNumber, Within
+from hello.settings import CalendarSettings, StoreSettings, TodaySettings
 from hello.sources import unknown_variables
 from hello.stores import Store, StoreError, open_store
 from hello.terminal import (

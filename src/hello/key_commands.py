@@ -8,8 +8,9 @@ from typing import Annotated
 from cyclopts import App, Group, Parameter
 
 from hello import keys
+from hello.checks import WholeNumber, Within
 from hello.rights import KEY_SCOPES
-from hello.settings import KeySettings, WholeNumber, Within
+from hello.settings import KeySettings
 from hello.terminal import complain, say
 from hello.usage import UsageError
 

@@ -1,16 +1,16 @@
 """Every setting, defined once: its flag, its HELLO_* variable, its key in a TOML file, default and help."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import CoercionError, Group, Parameter, Token
+from cyclopts import Group, Parameter
 
 from hello import birthday
 from hello.addresses import networks
+from hello.checks import WholeNumber, Within, check_host, check_prefix, parsed_by
 from hello.endpoints import advertised, endpoints, in_clear
 from hello.issuer_url import check_issuer
 from hello.rates import Rate
@@ -39,71 +39,6 @@ STORE, CALENDAR, LISTENING, TLS, RIGHTS, LIMITS, DISCOVERY, LOGGING, AUDIT, OTHE
 )
 
 
-@dataclass(frozen=True)
-class Within:
-    """A validator that wants a number from `low` to `high`."""
-
-    low: float
-    high: float
-
-    def __call__(self, _: type, value: float | None) -> None:
-        if value is not None and not self.low <= value <= self.high:
-            raise ValueError(f"Give a number from {self.low} to {self.high}.")
-
-
-def _whole_number(kind: type, tokens: Sequence[Token]) -> int:
-    # By itself cyclopts rounds 1.5 and reads 0x10.
-    if not re.fullmatch("-?[0-9]{1,18}", tokens[0].value):
-        raise CoercionError(token=tokens[0], target_type=kind)
-    return int(tokens[0].value)
-
-
-WholeNumber = Annotated[int, Parameter(converter=_whole_number)]
-
-
-def _check_time_zone(_: type, value: str) -> None:
-    birthday.time_zone(value)
-
-
-def _check_store(_: type, value: str) -> None:
-    check_url(value)
-
-
-def _check_rate(_: type, value: str | None) -> None:
-    if value is not None:
-        Rate.parse(value)
-
-
-def _check_proxies(_: type, value: str | None) -> None:
-    if value is not None:
-        networks(value)
-
-
-def _check_issuer(_: type, value: str | None) -> None:
-    if value is not None:
-        check_issuer(value)
-
-
-def _check_etcd(_: type, value: str | None) -> None:
-    if value is not None:
-        endpoints(value)
-
-
-def _check_prefix(_: type, value: str) -> None:
-    if not re.fullmatch(r"(/[A-Za-z0-9_.-]+)+", value):
-        raise ValueError("Give a key such as /skydns/local/hello, with no slash at its end.")
-
-
-def _check_advertise(_: type, value: str | None) -> None:
-    if value is not None:
-        advertised(value)
-
-
-def _check_host(_: type, value: str) -> None:
-    if not value:
-        raise ValueError("Give an address such as 127.0.0.1.")
-
-
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class FileSettings:
@@ -129,7 +64,7 @@ class StoreSettings(FileSettings):
         Parameter(
             env_var="HELLO_STORE",
             group=STORE,
-            validator=_check_store,
+            validator=parsed_by(check_url),
             help="Where people are kept: sqlite:///relative.db, sqlite:////absolute.db,"
             " postgresql://user@host/database or dynamodb://region/table.",
         ),
@@ -165,7 +100,7 @@ class TodaySettings(StoreSettings):
         Parameter(
             env_var="HELLO_TIMEZONE",
             group=CALENDAR,
-            validator=_check_time_zone,
+            validator=parsed_by(birthday.time_zone),
             completer=lambda _: birthday.time_zone_names(),
             help="IANA time zone that decides which day is today, where a request names none.",
         ),
@@ -220,7 +155,7 @@ class EtcdSettings(FileSettings):
         Parameter(
             env_var="HELLO_ETCD",
             group=DISCOVERY,
-            validator=_check_etcd,
+            validator=parsed_by(endpoints),
             help="Register in etcd: its members' client URLs, by commas, such as https://10.0.0.1:2379.",
         ),
     ] = None
@@ -229,7 +164,7 @@ class EtcdSettings(FileSettings):
         Parameter(
             env_var="HELLO_ETCD_PREFIX",
             group=DISCOVERY,
-            validator=_check_prefix,
+            validator=parsed_by(check_prefix),
             help="The key that instances are registered under; CoreDNS serves this one as hello.local.",
         ),
     ] = "/skydns/local/hello"
@@ -298,7 +233,12 @@ class Settings(EtcdSettings, KeySettings, CalendarSettings):
 
     host: Annotated[
         str,
-        Parameter(env_var="HELLO_HOST", group=LISTENING, validator=_check_host, help="Address to listen on."),
+        Parameter(
+            env_var="HELLO_HOST",
+            group=LISTENING,
+            validator=parsed_by(check_host),
+            help="Address to listen on.",
+        ),
     ] = "127.0.0.1"
     port: Annotated[
         WholeNumber,
@@ -360,7 +300,7 @@ class Settings(EtcdSettings, KeySettings, CalendarSettings):
         Parameter(
             env_var="HELLO_OIDC_ISSUER",
             group=RIGHTS,
-            validator=_check_issuer,
+            validator=parsed_by(check_issuer),
             help="Honour the tokens (JWT) of this OpenID Connect issuer, an https URL.",
         ),
     ] = None
@@ -385,7 +325,7 @@ class Settings(EtcdSettings, KeySettings, CalendarSettings):
         Parameter(
             env_var="HELLO_PROXIES",
             group=RIGHTS,
-            validator=_check_proxies,
+            validator=parsed_by(networks),
             help="Proxies whose X-Forwarded-For and -Proto are believed: addresses or networks, by commas.",
         ),
     ] = None
@@ -394,7 +334,7 @@ class Settings(EtcdSettings, KeySettings, CalendarSettings):
         Parameter(
             env_var="HELLO_KEY_RATE",
             group=LIMITS,
-            validator=_check_rate,
+            validator=parsed_by(Rate.parse),
             help="Requests that each key or token may make, a process, such as 100/s, 600/min or 1000/h.",
         ),
     ] = None
@@ -403,7 +343,7 @@ class Settings(EtcdSettings, KeySettings, CalendarSettings):
         Parameter(
             env_var="HELLO_ADDRESS_RATE",
             group=LIMITS,
-            validator=_check_rate,
+            validator=parsed_by(Rate.parse),
             help="Requests that may come from each address, a process; not the probes.",
         ),
     ] = None
@@ -412,7 +352,7 @@ class Settings(EtcdSettings, KeySettings, CalendarSettings):
         Parameter(
             env_var="HELLO_FAILURE_RATE",
             group=LIMITS,
-            validator=_check_rate,
+            validator=parsed_by(Rate.parse),
             help="Wrong credentials that may come from each address, a process; past it 401 becomes 429.",
         ),
     ] = "60/min"
@@ -463,7 +403,7 @@ class Settings(EtcdSettings, KeySettings, CalendarSettings):
         Parameter(
             env_var="HELLO_ADVERTISE",
             group=DISCOVERY,
-            validator=_check_advertise,
+            validator=parsed_by(advertised),
             help="The address to register, host or host:port; by default the one listened on, or with 0.0.0.0"
             " the one from which this machine reaches etcd.",
         ),

@@ -1,0 +1,1 @@
+"""What decisions chose among, measured: the chosen way beside the others, in turn. `make choices`."""
