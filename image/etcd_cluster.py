@@ -1,8 +1,10 @@
 """What a member asks of its cluster, by etcd's JSON gateway: users, and to be let in without its data."""
 
+import json
 import ssl
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +15,8 @@ from hello.stores.aws_sources import TIMEOUT
 
 PREFIX = "/skydns/local/hello/"  # what the service may write
 AUTH_OFF = "authentication is not enabled"
+
+Certificate = tuple[Path, Path]  # and its key
 
 
 class Gateway:
@@ -82,18 +86,28 @@ async def set_up(url: str, ca: str, passwords: Mapping[str, str]) -> None:
                 return
 
 
-async def let_in(others: Sequence[str], peer: str, ca: str, password: str) -> bool:
+async def let_in(
+    others: Mapping[str, str], peer: str, ca: str, password: str, certificate: Certificate
+) -> bool:
     """Have the cluster take a member without data; return False where there is no cluster yet.
 
-    `others` are URLs for clients, `peer` is the member's own for its peers. One that was started before has
-    to be removed first: under its old identity it would be believed to have what it has lost.
+    `others` are URLs for peers by those for clients, `peer` is the member's own for its peers. One that was
+    started before has to be removed first: under its old identity it would be believed to have what it has
+    lost. So it may begin only where nobody is, or all begin.
+
+    Raises:
+        NotYetError: another one can't be asked, or its cluster has no quorum.
     """
-    for url in others:
+    doubtful = []
+    for url, other in others.items():
         async with Gateway(url, ca) as etcd:
             try:
                 await etcd.log_in(password)
-            except aiohttp.ClientConnectionError:
-                continue  # there is none; one that can't answer has a cluster, without a quorum
+            except (aiohttp.ClientError, TimeoutError) as error:
+                # Before there is a quorum etcd listens to clients, and answers none.
+                if not _refused(error) and not await _begins(other, ca, certificate):
+                    doubtful.append(url)
+                continue
             listed: Any = await etcd.ask("cluster/member/list")
             known = next((one for one in listed["members"] if peer in one["peerURLs"]), None)
             if known and known.get("clientURLs"):
@@ -102,4 +116,29 @@ async def let_in(others: Sequence[str], peer: str, ca: str, password: str) -> bo
             if not known:
                 await etcd.ask("cluster/member/add", peerURLs=[peer])
             return True
+    if doubtful:
+        raise NotYetError(f"no answer from {', '.join(doubtful)}, where there may be a cluster")
     return False
+
+
+def _refused(error: Exception) -> bool:
+    """Return whether a machine is there, and no etcd."""
+    return isinstance(error, aiohttp.ClientConnectorError) and isinstance(
+        error.__cause__, ConnectionRefusedError
+    )
+
+
+async def _begins(peer: str, ca: str, certificate: Certificate) -> bool:
+    """Return whether a member tells its peers of a cluster in which nobody has begun yet."""
+    tls = ssl.create_default_context(cadata=ca)
+    tls.load_cert_chain(*certificate)
+    connector = aiohttp.TCPConnector(ssl=tls)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=TIMEOUT, connector=connector, raise_for_status=True) as session,
+            session.get(f"{peer}/members") as response,
+        ):
+            members: list[dict[str, Any]] = json.loads(await response.read())
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return False
+    return not any(one.get("clientURLs") for one in members)

@@ -175,8 +175,10 @@ async def state(environ: Mapping[str, str], secrets: Mapping[str, str]) -> str:
         return "existing"
     cluster = peers(environ)
     own = cluster.pop(environ["ETCD_NAME"])
-    others = [f"https://{urlsplit(url).hostname}:{CLIENT_PORT}" for url in cluster.values()]
-    return "existing" if await let_in(others, own, secrets["ca"], secrets["root"]) else "new"
+    others = {f"https://{urlsplit(url).hostname}:{CLIENT_PORT}": url for url in cluster.values()}
+    certificate = RUN / "member.pem", RUN / "member-key.pem"
+    known = await let_in(others, own, secrets["ca"], secrets["root"], certificate)
+    return "existing" if known else "new"
 
 
 def configure(

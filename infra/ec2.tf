@@ -107,7 +107,7 @@ resource "aws_autoscaling_group" "hello" {
   health_check_grace_period = 120
   default_instance_warmup   = 60 # one whole minute of figures: docs/capacity.md
   capacity_rebalance        = var.spot
-  termination_policies      = ["NewestInstance"] # the default takes another template's first: of a refresh that is cancelled, those that serve
+  termination_policies      = ["NewestInstance"] # the default ends those of another template first: after a cancelled refresh, those that serve
   enabled_metrics           = ["GroupDesiredCapacity", "GroupInServiceInstances", "GroupPendingInstances", "GroupTerminatingInstances"]
 
   # The first apply waits for these; of a release it only begins the refresh, which deploy.sh waits for.

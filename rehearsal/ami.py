@@ -7,6 +7,7 @@ by qemu, from power-on.
 import http.client
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -118,6 +119,8 @@ def main() -> None:
             f"make ami-rehearse takes root, and: {', '.join(lacking or NEEDED)}"
             " (requirements/debian.txt, and qemu-system-x86)"
         )
+    # As by Ctrl-C: mounts and devices are given back. After kill -9 they stay: umount, losetup -D.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     steps = Steps()
     with tempfile.TemporaryDirectory(prefix="hello-ami-", dir="/var/tmp") as name:
         folder = Path(name)

@@ -106,13 +106,14 @@ def killed(play: Rehearsal) -> None:
     """Kill the service on an instance with -9: systemd starts it again."""
     with play.phase("the service of one is killed with -9") as phase:
         play.rest()
-        one, *_ = play.journal.healthy()
+        one, *_ = before = play.journal.healthy()
         moment = time.monotonic()
         os.kill(one["pid"], signal.SIGKILL)
         play.journal.wait(lambda: play.journal.tasks()[one["id"]]["pid"] != one["pid"], "its start")
         play.journal.wait(lambda: _answers(one), "its answer")
         back = time.monotonic()
         phase.seen.append(f"answers again after {back - moment:.1f} s")
+        play.journal.wait(lambda: len(play.journal.healthy()) == len(before), "as many as before")
         play.rest()
         play.see(phase)
         if one["id"] not in {other["id"] for other in play.journal.healthy()}:
@@ -238,13 +239,13 @@ def _answers(instance: Entry) -> bool:
 
 
 def _allow(play: Rehearsal, phase: Phase, instance: str, moment: float, noticed: float) -> None:
-    """Allow the requests to fail that were on their way to an instance until the load balancer noticed."""
+    """Allow the requests to fail that were sent to an instance from a moment until it was noticed."""
     failures = tally(play.requests(phase), play.journal.commits()).failures
     early, late = moment - scenes.NOTICE_SECONDS, noticed + scenes.NOTICE_SECONDS
     others = [one for one in failures if one.task not in {instance, ""} or not early <= one.at <= late]
     phase.allowed = len(failures)
     if failures:
-        phase.seen.append(f"{len(failures)} failed that were on their way to it")
+        phase.seen.append(f"{len(failures)} failed that were sent to it until then")
     if others:
         phase.problems.append(f"{len(others)} requests failed that had nothing to do with it")
 

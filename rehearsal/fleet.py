@@ -11,8 +11,6 @@ from typing import Protocol
 from rehearsal.agent import Process, Targets
 from rehearsal.service import Group, Preferences, TaskDefinition
 
-OUT = {"Terminating", "Terminating:Wait", "Terminating:Proceed"}  # on its way out
-
 Action = Callable[["Instance"], None]
 
 
@@ -37,7 +35,7 @@ class Instance:
     definition: TaskDefinition
     process: Machine
     started: float
-    status: str = "InService"  # then those of OUT, then Terminated
+    status: str = "InService"  # then Terminating, Terminating:Wait, Terminating:Proceed, Terminated
     health: str = "initial"
     healthy_since: float = 0
     reason: str = ""

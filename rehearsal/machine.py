@@ -5,12 +5,13 @@ It takes root, systemd-nspawn (systemd-container) and mmdebstrap, and leaves not
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rehearsal.vpc import Interface
@@ -155,13 +156,23 @@ class Machine:
         pid = self._process.pid
         deadline = time.monotonic() + BOOT_SECONDS
         while time.monotonic() < deadline:
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            if children:
-                return int(children[0])
+            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+                if _first_within(child):  # another one prepares it, and is of this machine yet
+                    return int(child)
             if self._process.poll() is not None:
                 break
             time.sleep(0.01)
         raise subprocess.SubprocessError((self.root.parent / "console").read_text())
+
+
+def _first_within(pid: str) -> bool:
+    """Return whether a process is systemd, the first one of a namespace of processes."""
+    with suppress(OSError):
+        if Path(f"/proc/{pid}/comm").read_text() != "systemd\n":
+            return False
+        found = re.search(r"^NSpid:(.*)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        return found is not None and found[1].split()[1:][-1:] == ["1"]
+    return False
 
 
 if __name__ == "__main__" and os.geteuid() == 0 and shutil.which("mmdebstrap"):

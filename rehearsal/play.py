@@ -42,7 +42,7 @@ class Controls(threading.Thread):
             folder.mkdir()
             try:
                 outcome = self._player.play(control, folder, f"{first}.{second}.{int(third) + number}")
-            except ERRORS as error:
+            except Exception as error:  # noqa: BLE001 - raised by `finish`, in the thread that tells of it
                 self._error = error
                 return
             self.outcomes.append(outcome)

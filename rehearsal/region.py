@@ -100,7 +100,7 @@ class Region:
         number = next(self._numbers)
         folder = self._folder / str(number)
         with ExitStack() as made:
-            made.callback(shutil.rmtree, folder)
+            made.callback(shutil.rmtree, folder, ignore_errors=True)
             root = made.enter_context(copy_of(self._root, folder))
             endpoints = ENDPOINTS.format(ec2=self.ec2.url, secrets=self._secrets.url)
             for unit in ("hello-settings.service", "etcd-prepare.service", "etcd-member.service"):
@@ -109,15 +109,16 @@ class Region:
             made.callback(machine.close)
             machine.metadata.user_data = "".join(f"{name}={value}\n" for name, value in settings.items())
             self.ec2.machines[machine.interface.instance] = machine
+            made.callback(self.ec2.machines.pop, machine.interface.instance, None)
             machine.boot()
             self._copies[machine] = made.pop_all()
         return machine
 
     def terminate(self, machine: Machine) -> None:
         """Kill an instance, and give back what it had."""
-        machine.kill()
-        self.ec2.terminate(machine)
-        self._copies.pop(machine).close()
+        with self._copies.pop(machine):
+            machine.kill()
+            self.ec2.terminate(machine)
 
     def renew_volume(self, zone: int) -> None:
         """Give a zone an empty volume."""
@@ -128,9 +129,9 @@ class Region:
 
     def close(self) -> None:
         """Kill all instances, and give up what there is."""
-        for machine in list(self._copies):
-            self.terminate(machine)
-        self._all.close()
+        with self._all, ExitStack() as instances:
+            for machine in self._copies:
+                instances.callback(self.terminate, machine)
 
     def _begin(self) -> None:
         self.vpc = Vpc()

@@ -27,6 +27,7 @@ class SecretsManager:
         deadline = time.monotonic() + START_SECONDS
         while not self._listens():
             if self._process.poll() is not None or time.monotonic() > deadline:
+                self.close()
                 raise OSError("moto's server did not start (make .venv/.stamps/emulators)")
             time.sleep(0.1)
 

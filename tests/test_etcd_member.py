@@ -3,16 +3,24 @@
 import asyncio
 import json
 import os
+import re
+import shutil
+import socket
+import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from tests.certificates import Authority, Pair
 from tests.dynamodb import CREDENTIALS
 from tests.release import REGION, Infra
 from tests.support import HELLO, ROOT, Service, free_port, need, until
@@ -131,6 +139,103 @@ def discovered(folder: Path, environment: dict[str, str]) -> str:
         check=False,
     )
     return done.stdout
+
+
+class Peer:
+    """Another member: its port for clients, and that for peers, by which it tells of its cluster."""
+
+    def __init__(self, tls: Pair, authority: Path) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(tls.cert, tls.key)
+        self._context.load_verify_locations(authority)
+        self._context.verify_mode = ssl.CERT_REQUIRED
+        self._open = ExitStack()
+        self.client, self.peer = (f"https://127.0.0.1:{free_port()}" for _ in range(2))
+
+    def close(self) -> None:
+        """Leave."""
+        self._open.close()
+
+    def hang(self, url: str) -> None:
+        """Take connections, and say nothing."""
+        self._open.enter_context(socket.create_server(("127.0.0.1", urlsplit(url).port)))
+
+    def answer(self, url: str, members: list[dict[str, list[str]]]) -> None:
+        """Tell who asks for members of these."""
+        body = json.dumps(members).encode()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200 if self.path == "/members" else 404)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - named there
+                pass
+
+        server = HTTPServer(("127.0.0.1", urlsplit(url).port or 0), Handler)
+        server.socket = self._context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self._open.callback(server.server_close)
+        self._open.callback(server.shutdown)
+
+
+@pytest.fixture
+def peer(tmp_path: Path) -> Iterator[Peer]:
+    """Another member, of which nothing listens yet."""
+    authority = Authority(tmp_path)
+    peer = Peer(authority.server("member", also_client=True), authority.file)
+    yield peer
+    peer.close()
+
+
+def let_in(member: ModuleType, folder: Path, peer: Peer) -> bool:
+    """Ask the other member to be let in; return whether it has a cluster."""
+    own = "https://127.0.0.1:1"
+    certificate = folder / "member.pem", folder / "member-key.pem"
+    ca = (folder / "ca.pem").read_text()
+    return bool(asyncio.run(member.let_in({peer.client: peer.peer}, own, ca, "secret", certificate)))
+
+
+def test_where_nobody_is_a_cluster_begins(member: ModuleType, tmp_path: Path, peer: Peer) -> None:
+    """A machine is there, and no etcd."""
+    assert not let_in(member, tmp_path, peer)
+
+
+def test_where_all_begin_a_cluster_begins(member: ModuleType, tmp_path: Path, peer: Peer) -> None:
+    """Without a quorum a member keeps clients waiting, and tells its peers of members that none reached."""
+    peer.hang(peer.client)
+    peer.answer(peer.peer, [{"clientURLs": []}, {}])
+    assert not let_in(member, tmp_path, peer)
+
+
+def test_where_a_quorum_was_lost_none_begins(member: ModuleType, tmp_path: Path, peer: Peer) -> None:
+    """That member knows of one that clients reached: there is a cluster, and it is waited for."""
+    peer.hang(peer.client)
+    peer.answer(peer.peer, [{"clientURLs": ["https://127.0.0.1:2379"]}, {}])
+    with pytest.raises(member.NotYetError, match="there may be a cluster"):
+        let_in(member, tmp_path, peer)
+
+
+def test_where_nobody_answers_none_begins(member: ModuleType, tmp_path: Path, peer: Peer) -> None:
+    """What is silent may be cut off, and have a cluster."""
+    peer.hang(peer.client)
+    peer.hang(peer.peer)
+    with pytest.raises(member.NotYetError, match=re.escape(peer.client)):
+        let_in(member, tmp_path, peer)
+
+
+def test_who_is_of_another_authority_is_not_believed(member: ModuleType, tmp_path: Path, peer: Peer) -> None:
+    """It may be the cluster, with other secrets: nobody begins beside it."""
+    peer.answer(peer.client, [])
+    peer.answer(peer.peer, [{}])
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("member.pem", "member-key.pem"):
+        shutil.copy(tmp_path / name, other)
+    Authority(other)
+    with pytest.raises(member.NotYetError, match="there may be a cluster"):
+        let_in(member, other, peer)
 
 
 @pytest.fixture
