@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rehearsal.instance import ADDRESS, Metadata
 from rehearsal.machine import PACKAGES
+from rehearsal.metadata import ADDRESS, Metadata
 from rehearsal.network import Namespace
 
 KERNEL_PACKAGES = (*PACKAGES, "linux-image-cloud-amd64", "initramfs-tools")

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl
 
-from rehearsal.instance import CREDENTIALS
 from rehearsal.machine import Machine
+from rehearsal.metadata import CREDENTIALS
 from rehearsal.volume import Volume
 from rehearsal.vpc import GATEWAY, REGION
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from rehearsal.instance import Metadata
+from rehearsal.metadata import Metadata
 from rehearsal.service import TaskDefinition
 from rehearsal.tasks import Launcher, Process
 

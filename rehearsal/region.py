@@ -11,8 +11,8 @@ from itertools import count
 from pathlib import Path
 
 from rehearsal.ec2_api import Ec2
-from rehearsal.instance import CREDENTIALS
 from rehearsal.machine import Machine, copy_of, drop_in
+from rehearsal.metadata import CREDENTIALS
 from rehearsal.secrets_manager import SecretsManager
 from rehearsal.volume import Volume
 from rehearsal.vpc import GATEWAY, REGION, Vpc

@@ -5,7 +5,7 @@ As in AWS's, an address leads to the interface that it is assigned to, whoever e
 
 from pathlib import Path
 
-from rehearsal.instance import ADDRESS, Metadata
+from rehearsal.metadata import ADDRESS, Metadata
 from rehearsal.network import Namespace
 
 GATEWAY = "10.0.0.1"  # the router, and the endpoints of AWS there
