@@ -99,6 +99,9 @@ def provisioned(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         need(command)
     if os.geteuid():
         missing("booting a machine takes root")
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    if not any(line.split()[4] == "/" for line in mounts):
+        missing("systemd-nspawn does not boot within a chroot: / is no mount there")
     if not MOTO.exists():
         missing("moto is not installed (make .venv/.stamps/emulators)")
     root = tmp_path_factory.mktemp("machine") / "root"

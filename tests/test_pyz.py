@@ -67,7 +67,9 @@ def service(pyz: Path, home: Path, tmp_path: Path) -> Iterator[Service]:
 
 def test_the_python_of_these_tests_has_no_hello() -> None:
     """Else they would show nothing."""
-    done = subprocess.run([PLAIN, "-c", "import hello"], env={}, capture_output=True, cwd="/", check=False)
+    done = subprocess.run(
+        [PLAIN, "-P", "-c", "import hello"], env={}, capture_output=True, cwd="/", check=False
+    )
     assert b"No module named 'hello'" in done.stderr
 
 
