@@ -104,8 +104,9 @@ async def let_in(
             try:
                 await etcd.log_in(password)
             except (aiohttp.ClientError, TimeoutError) as error:
-                # Before there is a quorum etcd listens to clients, and answers none.
-                if not _refused(error) and not await _begins(other, ca, certificate):
+                # Refused: a machine is there, and no etcd. Without a quorum etcd listens, and answers nobody.
+                refused = isinstance(error.__cause__, ConnectionRefusedError)
+                if not refused and not await _begins(other, ca, certificate):
                     doubtful.append(url)
                 continue
             listed: Any = await etcd.ask("cluster/member/list")
@@ -119,13 +120,6 @@ async def let_in(
     if doubtful:
         raise NotYetError(f"no answer from {', '.join(doubtful)}, where there may be a cluster")
     return False
-
-
-def _refused(error: Exception) -> bool:
-    """Return whether a machine is there, and no etcd."""
-    return isinstance(error, aiohttp.ClientConnectorError) and isinstance(
-        error.__cause__, ConnectionRefusedError
-    )
 
 
 async def _begins(peer: str, ca: str, certificate: Certificate) -> bool:
