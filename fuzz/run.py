@@ -17,7 +17,8 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from fuzz.targets import TARGETS, TOGETHER
-from tests.support import HELLO, Service
+from tests.support.environment import HELLO
+from tests.support.service import Service
 
 ROOT = Path(__file__).parent.parent
 WORK = ROOT / ".fuzz"  # corpora and findings, kept from run to run

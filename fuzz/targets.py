@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from fuzz import checks, wire
 from hello import cursor
-from tests import attacks
+from tests.support import attacks
 
 BODY = attacks.BODY
 

@@ -1,26 +1,34 @@
-"""Fixtures: services as real processes, each on a free port and in a folder of its own."""
+"""Fixtures for every layer, the time limits of the layers, and how tests are spread over processes."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import hypothesis
 import pytest
 
-from tests.support import Service
+from tests.support.service import Service
 
 pytest_plugins = [
-    "tests.containers",
-    "tests.dynamodb",
-    "tests.etcd",
-    "tests.issuer",
-    "tests.machine",
-    "tests.postgresql",
-    "tests.release",
-    "tests.terraform",
+    "tests.support.containers",
+    "tests.support.dynamodb",
+    "tests.support.dynamodb_proxy",
+    "tests.support.etcd",
+    "tests.support.issuer",
+    "tests.support.machine",
+    "tests.support.postgresql",
+    "tests.support.release",
+    "tests.support.terraform",
 ]
-pytest.register_assert_rewrite("tests.kubernetes_rules")
+pytest.register_assert_rewrite("tests.support.kubernetes_rules")
 
 Serve = Callable[..., Service]
+
+TESTS = Path(__file__).parent
+TIME_LIMITS = {"unit": 30, "stores": 30}  # seconds a test of the layer may take
+LISTED_SECONDS = 5  # a test of those layers that takes longer is listed at the end
+# The longest groups of tests start first, so that no process is left alone with one of them at the end.
+LONGEST_FIRST = ("system/infra", "system/rehearsal", "system/ami", "system/images", "system", "service")
 
 hypothesis.settings.register_profile("hello", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("hello")
@@ -57,3 +65,59 @@ def served(serve: Serve) -> Service:
 def sqlite_url(tmp_path: Path) -> str:
     """Return the URL of a SQLite file that is not there yet."""
     return f"sqlite:///{tmp_path / 'hello.db'}"
+
+
+def layer_of(item: pytest.Item) -> str:
+    """Return the directory of `tests/` that the test is in."""
+    return item.path.relative_to(TESTS).parts[0]
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return two processes for each processor: half of the tests wait for a server at any moment."""
+    return 2 * (os.cpu_count() or 1)
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Set time limits and groups, and put the longest groups first."""
+    for item in items:
+        limit = TIME_LIMITS.get(layer_of(item))
+        if limit is not None:
+            item.add_marker(pytest.mark.timeout(limit))
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=_rank)  # stable
+
+
+def _group(item: pytest.Item) -> str:
+    """Return the group of a test without one: its module, or each store that the module runs on.
+
+    Tests of a group run in one process, one after the other, and share the fixtures of their module.
+    """
+    module = item.path.relative_to(TESTS).with_suffix("").as_posix()
+    callspec = getattr(item, "callspec", None)
+    store = callspec.params.get("url") if callspec is not None else None
+    return f"{module}-{store}" if store else module
+
+
+def _rank(item: pytest.Item) -> int:
+    path = item.path.relative_to(TESTS).as_posix()
+    return next(
+        (rank for rank, start in enumerate(LONGEST_FIRST) if path.startswith(start)), len(LONGEST_FIRST)
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List the tests of the fast layers that were not fast."""
+    slow = [
+        (report.duration, report.nodeid)
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        if report.when == "call"
+        and report.duration > LISTED_SECONDS
+        and report.nodeid.split("/")[1] in TIME_LIMITS
+    ]
+    if slow:
+        terminalreporter.section(f"tests of {' and '.join(TIME_LIMITS)} over {LISTED_SECONDS} s")
+        for duration, name in sorted(slow, reverse=True):
+            terminalreporter.write_line(f"{duration:.2f}s {name}")

@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.certificates import Authority
 from tests.e2e.client import Answer, Client, noon_zone, path_of
+from tests.support.certificates import Authority
 
 LATIN = "abcdefghijklmnopqrstuvwxyz"
 HELLO = Path(sys.executable).with_name("hello")

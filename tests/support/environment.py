@@ -1,0 +1,48 @@
+"""What this machine offers to a test: paths, commands, ports, and waiting for a condition."""
+
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+HELLO = Path(sys.executable).with_name("hello")
+
+
+def need(command: str) -> str:
+    """Return the path of a command; skip the test if it is not installed, or fail it with CI=true."""
+    path = shutil.which(command)
+    return path or missing(f"{command} is not installed (see requirements/debian.txt)")
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip the test because a real component is missing; fail it with CI=true."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that is not in use."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    """Return whether a port of 127.0.0.1 accepts connections."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+    """Wait for a condition; `seconds` only ends a wait for something that never happens."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"still waiting for: {what}"
+        time.sleep(0.02)
