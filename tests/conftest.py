@@ -26,6 +26,7 @@ Serve = Callable[..., Service]
 
 TESTS = Path(__file__).parent
 TIME_LIMITS = {"unit": 30, "stores": 30}  # seconds a test of the layer may take
+SECOND_EMULATOR = "moto"  # of DynamoDB: a test with this parameter runs in `make test-all` only
 LISTED_SECONDS = 5  # a test of those layers that takes longer is listed at the end
 # The longest groups of tests start first, so that no process is left alone with one of them at the end.
 LONGEST_FIRST = ("system/infra", "system/rehearsal", "system/ami", "system/images", "system", "service")
@@ -84,6 +85,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         limit = TIME_LIMITS.get(layer_of(item))
         if limit is not None:
             item.add_marker(pytest.mark.timeout(limit))
+        if _has_parameter(item, SECOND_EMULATOR):
+            item.add_marker(pytest.mark.full)
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=_rank)  # stable
@@ -98,6 +101,12 @@ def _group(item: pytest.Item) -> str:
     callspec = getattr(item, "callspec", None)
     store = callspec.params.get("url") if callspec is not None else None
     return f"{module}-{store}" if store else module
+
+
+def _has_parameter(item: pytest.Item, value: str) -> bool:
+    callspec = getattr(item, "callspec", None)
+    values = callspec.params.values() if callspec is not None else ()
+    return any(given == value or (isinstance(given, tuple) and value in given) for given in values)
 
 
 def _rank(item: pytest.Item) -> int:

@@ -23,9 +23,10 @@ from hello.cli import app
 from hello.settings import Settings
 from tests.conftest import Serve
 from tests.support.certificates import Authority
+from tests.support.commands import hello
 from tests.support.docs import DOCS, section
 from tests.support.environment import HELLO, ROOT, need
-from tests.support.service import Service, hello, request
+from tests.support.service import Service, request
 
 FLAGS = [name for name in app if name.startswith("--")]
 GROUPS = {"key": ["key new", "key list", "key check"]}  # commands that have commands

@@ -6,8 +6,9 @@ import subprocess
 from pathlib import Path
 
 from tests.conftest import Serve
+from tests.support.commands import hello
 from tests.support.environment import HELLO, ROOT, need, until
-from tests.support.service import WRITERS, Service, everyone, hello, writing
+from tests.support.service import WRITERS, Service, everyone, writing
 
 BORN = "1990-04-23"
 SECTION = (

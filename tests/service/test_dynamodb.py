@@ -8,18 +8,19 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 from tests.conftest import Serve
+from tests.support.commands import hello
 from tests.support.dynamodb import CREDENTIALS, call
 from tests.support.dynamodb_proxy import Proxy, always, forward
 from tests.support.environment import HELLO, ROOT, need, until
-from tests.support.service import hello, letters
+from tests.support.service import letters
 
 LATE = 2.0  # seconds that a busy machine may add to a timeout
 SECRET = CREDENTIALS["AWS_SECRET_ACCESS_KEY"]
 
 
-def test_birthdays_over_http_never_scan(moto_url: str, proxy: Proxy, serve: Serve) -> None:
+def test_birthdays_over_http_never_scan(dynamodb_url: str, proxy: Proxy, serve: Serve) -> None:
     """The list of birthdays and the calendar ask the index; the list of all people goes over the table."""
-    service = serve(environment={"HELLO_STORE": moto_url})
+    service = serve(environment={"HELLO_STORE": dynamodb_url})
     for number in range(20):
         assert service.put(letters(number), f"1990-04-{number + 1:02}").status == 204
     proxy.answered.clear()
@@ -74,11 +75,11 @@ RECOVERY_SECONDS = 2.0
 
 
 def test_a_service_starts_without_its_endpoint_and_finds_it_later(
-    moto_url: str, proxy: Proxy, serve: Serve
+    dynamodb_url: str, proxy: Proxy, serve: Serve
 ) -> None:
     """Liveness is 200 and readiness 503; requests for people get 503 with Retry-After until it is there."""
     proxy.stop()
-    service = serve("--store-timeout", "0.5", environment={"HELLO_STORE": moto_url})
+    service = serve("--store-timeout", "0.5", environment={"HELLO_STORE": dynamodb_url})
     assert any("can't be reached yet" in entry.get("message", "") for entry in service.log())
 
     def away() -> None:

@@ -16,9 +16,10 @@ import asyncpg
 import pytest
 
 from tests.conftest import Serve
+from tests.support.commands import hello
 from tests.support.environment import until
 from tests.support.postgresql import Cluster
-from tests.support.service import Service, everyone, hello, letters, writing
+from tests.support.service import Service, everyone, letters, writing
 from tests.support.stores import STORES
 
 RARE, KEY = "Quetzalcoatlix", "quetzalcoatlix"
@@ -231,9 +232,9 @@ def test_postgresql_gives_up_in_time(cluster: Cluster, postgresql_url: str, tmp_
     assert b"longer than store-timeout (0.1 s)" in done.stderr
 
 
-def test_dynamodb_has_no_files(moto_url: str, tmp_path: Path) -> None:
+def test_dynamodb_has_no_files(dynamodb_url: str, tmp_path: Path) -> None:
     """There is nothing to do, which is said."""
-    assert compact(moto_url, folder=tmp_path).startswith("nothing to do: DynamoDB")
+    assert compact(dynamodb_url, folder=tmp_path).startswith("nothing to do: DynamoDB")
 
 
 # One person

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import Serve
+from tests.support.commands import hello
 from tests.support.environment import HELLO, ROOT
-from tests.support.service import hello
 from tests.support.stores import STORES
 
 # Reading one store and writing another know nothing of each other: this way each is read and written.

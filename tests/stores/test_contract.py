@@ -605,11 +605,11 @@ async def test_a_url_of_a_store_is_taken(url: str) -> None:
     check_url(url)
 
 
-async def test_a_missing_table_is_not_made_for_serving(moto_url: str) -> None:
+async def test_a_missing_table_is_not_made_for_serving(dynamodb_url: str) -> None:
     """A table that is not there is an error that names the command which makes it, and is not made."""
     for patient in (False, True):
         with pytest.raises(StoreError, match="run `hello migrate`") as refused:
-            await open_store(f"{moto_url}-not", timeout=30, patient=patient)
+            await open_store(f"{dynamodb_url}-not", timeout=30, patient=patient)
         assert not isinstance(refused.value, StoreUnavailableError)
 
 

@@ -10,21 +10,21 @@ import pytest
 
 from hello.stores import Entry, StoreError, check_url, migrate, open_store
 from tests.conftest import Serve
+from tests.support.commands import hello, refused
 from tests.support.dynamodb import call, new_url, use
 from tests.support.dynamodb_proxy import Call, Proxy, Reply, forward
-from tests.support.service import hello, letters, refused
+from tests.support.service import letters
 
 BORN = date(1990, 4, 23)
 EVERYONE = [("01-01", "12-31")]
 SHARDS = 16
 
 
-@pytest.fixture(params=["moto", "dynalite"])
-def emulator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+@pytest.fixture
+def emulator(dynamodb_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Use an emulator, and return its address."""
-    address = str(request.getfixturevalue(f"{request.param}_server"))
-    use(address, monkeypatch)
-    return address
+    use(dynamodb_server, monkeypatch)
+    return dynamodb_server
 
 
 def entry(name: str, born: date = BORN) -> Entry:
@@ -130,10 +130,10 @@ def test_a_table_of_another_kind_is_refused_and_left_alone(
 
 
 def test_where_there_is_no_table_commands_say_how_to_make_it(
-    moto_server: str, tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    dynamodb_server: str, tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Status 2, a line that names `hello migrate`, no traceback; and that command is all it takes."""
-    use(moto_server, monkeypatch)
+    use(dynamodb_server, monkeypatch)
     url = new_url()
     environment = {"HELLO_STORE": url}
     assert "hello migrate" in refused(folder=tmp_path, environment=environment)
@@ -171,7 +171,7 @@ def test_a_url_of_no_table_is_refused_without_showing_it(url: str) -> None:
 # What is asked
 
 
-def test_an_operation_is_one_request(moto_url: str, proxy: Proxy) -> None:
+def test_an_operation_is_one_request(dynamodb_url: str, proxy: Proxy) -> None:
     """Whatever concerns one person takes one request: reads are consistent, nothing is looked up before."""
     inconsistent: list[str] = []
 
@@ -184,7 +184,7 @@ def test_an_operation_is_one_request(moto_url: str, proxy: Proxy) -> None:
         return forward(call)
 
     async def operate() -> None:
-        store = await open_store(moto_url, timeout=30)
+        store = await open_store(dynamodb_url, timeout=30)
         proxy.answered.clear()
         await store.put(entry("zoe"))
         await store.put(entry("zoe"), create=True)
@@ -208,12 +208,12 @@ def test_an_operation_is_one_request(moto_url: str, proxy: Proxy) -> None:
 @pytest.mark.parametrize("same_day", [False, True])
 @pytest.mark.parametrize("limit", [1, 100, 500])
 def test_a_page_of_birthdays_reads_little_more_than_it_shows(
-    moto_url: str, proxy: Proxy, limit: int, same_day: bool
+    dynamodb_url: str, proxy: Proxy, limit: int, same_day: bool
 ) -> None:
     """Queries of the index alone; of each shard its share of the page and a few, however many there are."""
 
     async def read() -> int:
-        store = await open_store(moto_url, timeout=30)
+        store = await open_store(dynamodb_url, timeout=30)
         days = (0 if same_day else number % 365 for number in range(1500))
         await store.put_many([entry(letters(n), BORN + timedelta(days=day)) for n, day in enumerate(days)])
         proxy.answered.clear()
@@ -231,7 +231,9 @@ def test_a_page_of_birthdays_reads_little_more_than_it_shows(
 
 
 @pytest.mark.parametrize("named", [letters, lambda n: f"user{letters(n)}", lambda n: chr(0x4E00 + n)])
-def test_shards_share_the_people_of_one_day(moto_url: str, proxy: Proxy, named: Callable[[int], str]) -> None:
+def test_shards_share_the_people_of_one_day(
+    dynamodb_url: str, proxy: Proxy, named: Callable[[int], str]
+) -> None:
     """Of 10,000 people born on one day no shard has more than 1.5 times its share."""
     sent: Counter[str] = Counter()
 
@@ -241,7 +243,7 @@ def test_shards_share_the_people_of_one_day(moto_url: str, proxy: Proxy, named: 
         return 200, b'{"UnprocessedItems":{}}'
 
     async def put() -> None:
-        store = await open_store(moto_url, timeout=60)
+        store = await open_store(dynamodb_url, timeout=60)
         proxy.play = take
         await store.put_many([entry(named(number)) for number in range(10_000)])
         await store.close()

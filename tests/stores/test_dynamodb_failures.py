@@ -83,10 +83,10 @@ async def fails(store: Store) -> str:
     ],
 )
 async def test_what_goes_on_failing_fails_operations_in_time(
-    moto_url: str, proxy: Proxy, reply: Reply, said: str
+    dynamodb_url: str, proxy: Proxy, reply: Reply, said: str
 ) -> None:
     """Each operation says why it failed, without secrets, and all work at once when that is over."""
-    async with opened(moto_url) as store:
+    async with opened(dynamodb_url) as store:
         proxy.play = always(reply)
         assert said in await fails(store)
         proxy.play = forward
@@ -94,9 +94,9 @@ async def test_what_goes_on_failing_fails_operations_in_time(
         assert await store.get("zoe") == Person("ZOE", BORN)
 
 
-async def test_an_endpoint_that_hangs_fails_operations_in_time(moto_url: str, proxy: Proxy) -> None:
+async def test_an_endpoint_that_hangs_fails_operations_in_time(dynamodb_url: str, proxy: Proxy) -> None:
     """Nothing waits for longer than the time limit, and all works once the endpoint answers again."""
-    async with opened(moto_url) as store:
+    async with opened(dynamodb_url) as store:
         proxy.play = proxy.hold
         await fails(store)
         await fails(store)
@@ -105,7 +105,7 @@ async def test_an_endpoint_that_hangs_fails_operations_in_time(moto_url: str, pr
 
 
 @pytest.mark.parametrize("played", [refusal("ThrottlingException"), (500, b""), None])
-async def test_a_passing_failure_is_not_noticed(moto_url: str, proxy: Proxy, played: Reply) -> None:
+async def test_a_passing_failure_is_not_noticed(dynamodb_url: str, proxy: Proxy, played: Reply) -> None:
     """What is safe to repeat is repeated until it succeeds, whether it had been done or not."""
     tried: dict[str, int] = {}
 
@@ -115,7 +115,7 @@ async def test_a_passing_failure_is_not_noticed(moto_url: str, proxy: Proxy, pla
         return played if tried[request] <= 2 else call.forward()
 
     people = [Person(letters(number).upper(), BORN) for number in range(60)]
-    async with opened(moto_url, timeout=60) as store:
+    async with opened(dynamodb_url, timeout=60) as store:
         proxy.play = twice
         await store.put_many([entry(person.username.lower()) for person in people])
         assert await store.put(entry("zoe")) is True
@@ -129,14 +129,16 @@ async def test_a_passing_failure_is_not_noticed(moto_url: str, proxy: Proxy, pla
 
 
 @pytest.mark.parametrize("played", [None, (500, b""), (200, b"")])
-async def test_what_may_have_been_done_is_not_repeated(moto_url: str, proxy: Proxy, played: Reply) -> None:
+async def test_what_may_have_been_done_is_not_repeated(
+    dynamodb_url: str, proxy: Proxy, played: Reply
+) -> None:
     """A create or delete that was done and not answered fails: again, it would tell the wrong outcome."""
 
     def lose(call: Call) -> Reply:
         call.forward()
         return played
 
-    async with opened(moto_url, timeout=30) as store:
+    async with opened(dynamodb_url, timeout=30) as store:
         proxy.answered.clear()
         proxy.play = lose
         with pytest.raises(StoreUnavailableError):
@@ -153,14 +155,14 @@ async def test_what_may_have_been_done_is_not_repeated(moto_url: str, proxy: Pro
         assert await store.get("zoe") is None
 
 
-async def test_a_throttled_create_or_delete_is_repeated(moto_url: str, proxy: Proxy) -> None:
+async def test_a_throttled_create_or_delete_is_repeated(dynamodb_url: str, proxy: Proxy) -> None:
     """What was throttled was not done, so that it can be sent again and tell the outcome."""
 
     def throttle(call: Call) -> Reply:
         before = proxy.actions.count(call.action)
         return refusal("ThrottlingException") if before <= 2 else call.forward()
 
-    async with opened(moto_url, timeout=30) as store:
+    async with opened(dynamodb_url, timeout=30) as store:
         proxy.answered.clear()
         proxy.play = throttle
         assert await store.put(entry("zoe"), create=True) is True
@@ -168,9 +170,9 @@ async def test_a_throttled_create_or_delete_is_repeated(moto_url: str, proxy: Pr
         assert proxy.actions == ["PutItem"] * 3 + ["DeleteItem"] * 3
 
 
-async def test_expired_credentials_are_renewed_once(moto_url: str, proxy: Proxy) -> None:
+async def test_expired_credentials_are_renewed_once(dynamodb_url: str, proxy: Proxy) -> None:
     """A request that comes with credentials just expired is sent again with what their source has then."""
-    async with opened(moto_url, timeout=30) as store:
+    async with opened(dynamodb_url, timeout=30) as store:
         proxy.answered.clear()
         proxy.play = lambda call: (
             refusal("ExpiredTokenException") if len(proxy.actions) == 1 else call.forward()
@@ -182,7 +184,7 @@ async def test_expired_credentials_are_renewed_once(moto_url: str, proxy: Proxy)
 # Batches
 
 
-async def test_what_a_batch_left_is_worked_off(moto_url: str, proxy: Proxy) -> None:
+async def test_what_a_batch_left_is_worked_off(dynamodb_url: str, proxy: Proxy) -> None:
     """Unprocessed items and keys are asked for again, until none is left."""
 
     def few(call: Call) -> Reply:
@@ -206,7 +208,7 @@ async def test_what_a_batch_left_is_worked_off(moto_url: str, proxy: Proxy) -> N
         return {table: requests} if requests else {}
 
     names = [letters(number) for number in range(230)]
-    async with opened(moto_url, timeout=60) as store:
+    async with opened(dynamodb_url, timeout=60) as store:
         proxy.play = few
         await store.put_many([entry(name) for name in names])
         assert proxy.actions.count("BatchWriteItem") == 9 * 3 + 1  # of nine 25 and one 5
@@ -214,14 +216,14 @@ async def test_what_a_batch_left_is_worked_off(moto_url: str, proxy: Proxy) -> N
         assert proxy.actions.count("BatchGetItem") == 2 * 4 + 1  # of two 100 and one 30
 
 
-async def test_a_batch_that_leaves_all_each_time_is_given_up_in_time(moto_url: str, proxy: Proxy) -> None:
+async def test_a_batch_that_leaves_all_each_time_is_given_up_in_time(dynamodb_url: str, proxy: Proxy) -> None:
     """Unprocessed for ever is a failure, and is tried with growing pauses meanwhile."""
 
     def nothing(call: Call) -> Reply:
         left = "UnprocessedItems" if call.action == "BatchWriteItem" else "UnprocessedKeys"
         return 200, json.dumps({"Responses": {}, left: call.payload["RequestItems"]}).encode()
 
-    async with opened(moto_url) as store:
+    async with opened(dynamodb_url) as store:
         proxy.play = nothing
         for operation in (
             store.put_many([entry(letters(number)) for number in range(50)]),
@@ -238,7 +240,7 @@ async def test_a_batch_that_leaves_all_each_time_is_given_up_in_time(moto_url: s
 # Nothing is lost
 
 
-async def test_no_acknowledged_write_is_lost(moto_url: str, proxy: Proxy) -> None:
+async def test_no_acknowledged_write_is_lost(dynamodb_url: str, proxy: Proxy) -> None:
     """Whatever fails meanwhile, what put, create, delete and put_many had done is so afterwards."""
     chance = random.Random(23)
 
@@ -274,7 +276,7 @@ async def test_no_acknowledged_write_is_lost(moto_url: str, proxy: Proxy) -> Non
             except StoreUnavailableError:
                 continue
 
-    async with opened(moto_url, timeout=30) as store:
+    async with opened(dynamodb_url, timeout=30) as store:
         proxy.play = trouble
         await asyncio.gather(*(write(store, 100 * (part + 1)) for part in range(4)))
         proxy.play = forward

@@ -166,10 +166,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def proxy(moto_url: str, moto_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+def proxy(dynamodb_url: str, dynamodb_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """An endpoint that notes what is asked of the table."""
-    assert moto_url
-    proxy = Proxy(moto_server).start()
+    assert dynamodb_url
+    proxy = Proxy(dynamodb_server).start()
     use(proxy.address, monkeypatch)
     yield proxy
     proxy.stop()

@@ -148,8 +148,6 @@ def cluster() -> Iterator[Cluster]:
     try:
         cluster.add_user()
         cluster.add_database("migrated")
-        from hello.stores import migrate  # later: tests/e2e needs nothing of hello
-
         asyncio.run(migrate(cluster.url("migrated"), timeout=60))
         yield cluster
     finally:

@@ -160,44 +160,6 @@ class Service:
         return self.process.wait()
 
 
-def hello(
-    *arguments: str, folder: Path, stdin: bytes | None = None, environment: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[bytes]:
-    """Run a `hello` command to its end, in `folder`, where hello.db is its store."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("HELLO_", "OTEL_"))}
-    return subprocess.run(
-        [HELLO, *arguments],
-        input=stdin if stdin is not None else b"",
-        capture_output=True,
-        cwd=folder,
-        env={**inherited, "COLUMNS": "100", **(environment or {})},
-        timeout=280,
-        check=False,
-    )
-
-
-def refused(
-    *options: str,
-    folder: Path,
-    environment: Mapping[str, str] | None = None,
-    prefix: tuple[str, ...] = (),
-) -> str:
-    """Run a `hello serve` that must not start; return what it says, once it is sure to be no traceback."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("HELLO_", "OTEL_"))}
-    done = subprocess.run(
-        [*prefix, str(HELLO), "serve", *options],
-        capture_output=True,
-        cwd=folder,
-        env={**inherited, "COLUMNS": "100", "HELLO_PORT": "0", **(environment or {})},
-        timeout=60,
-        check=False,
-    )
-    said = done.stderr.decode()
-    assert done.returncode == 2, f"exit status {done.returncode}: {said}"
-    assert "Traceback" not in said, said
-    return said
-
-
 @contextmanager
 def locked(database: Path) -> Iterator[None]:
     """Lock a database, as another process that writes for long would: reads go on, writes wait."""

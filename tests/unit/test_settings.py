@@ -15,7 +15,7 @@ from cyclopts import CycloptsError
 from hello.settings import PREFIX, Settings, effective, without_passwords
 from hello.sources import unknown_variables
 from hello.usage import explain
-from tests.support.service import hello
+from tests.support.commands import hello
 from tests.support.settings import read
 
 FIELDS = [field for field in fields(Settings) if field.name != "config"]

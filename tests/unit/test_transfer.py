@@ -20,7 +20,7 @@ from hello.files import reading, writing
 from hello.rows import LINE_CHARACTERS, UnreadableError
 from hello.stores import Entry, open_store
 from hello.transfer import CHECK, Format, dump, load, stage
-from tests.support.service import hello
+from tests.support.commands import hello
 
 TODAY = date(2026, 11, 24)
 HEADER = "username,dateOfBirth\n"
