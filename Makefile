@@ -4,11 +4,16 @@ VENV := .venv
 STAMPS := $(VENV)/.stamps
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
+# Tests run make themselves, which would take ARGS over, and print more if another make has started it.
+PYTEST = env -u ARGS -u MAKEFLAGS -u MFLAGS -u MAKELEVEL $(VENV)/bin/python -m pytest \
+  --numprocesses auto --dist loadgroup --no-loadscope-reorder --durations 20
+# The versions that `make test-all` tests beside the one in .venv; those that are not installed are skipped.
+PYTHONS ?= python3.11 python3.12 python3.13
 UV_COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
 .DELETE_ON_ERROR:
-.PHONY: help install run test quick check format bench choices capacity fuzz lock sbom pyz image publish ami ami-rehearse rehearse deploy rollback \
-  integration-test clean
+.PHONY: help install run test test-all test-pythons test-tools quick check format bench choices capacity fuzz lock sbom \
+  pyz image publish ami ami-rehearse rehearse deploy rollback integration-test clean
 
 help:  ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -18,17 +23,24 @@ install: $(STAMPS)/run  ## Make .venv with the command .venv/bin/hello
 run: $(STAMPS)/run  ## Serve at http://127.0.0.1:5000 on hello.db
 	@HELLO_COMMIT=$${HELLO_COMMIT:-$(COMMIT)} exec $(VENV)/bin/hello serve --log text
 
-test: debian $(STAMPS)/test $(STAMPS)/emulators $(STAMPS)/fuzz $(STAMPS)/checkov $(STAMPS)/pyz debian base  ## Run the checks and all tests; ARGS='-k name' chooses
-	@$(MAKE) --no-print-directory check
-	@# Tests run make themselves, which would take ARGS over, and print more where another make has started it.
-	env -u ARGS -u MAKEFLAGS -u MFLAGS -u MAKELEVEL $(VENV)/bin/python -m pytest $(ARGS)
+test: test-tools check  ## Run the checks and the tests that every change must pass; ARGS='-k name' selects
+	$(PYTEST) -m 'not full' $(ARGS)
 
-# What plays AWS, builds, boots or packs: it takes root, an hour's worth of packages, or both.
-ELSEWHERE = ami ami_provision bump capacity deploy fuzz image infra integration_test k8s k8s_bump k8s_pod packer pid_1 publish pyz \
-  rehearsal rehearsal_stage release release_ec2 supply_chain testssl
+test-all: test-tools check test-pythons  ## Run all tests: long rehearsals, second emulators, other Python versions
+	$(PYTEST) $(ARGS)
 
-quick: $(STAMPS)/test  ## Test what is in src/, with what is installed: some minutes, no root; ARGS as for test
-	env -u ARGS -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u CI $(VENV)/bin/python -m pytest $(ELSEWHERE:%=--ignore=tests/test_%.py) $(ARGS)
+quick: $(STAMPS)/test  ## Run the tests that need no root and no emulator of AWS, with what is installed
+	env -u CI $(PYTEST) -m 'not full' tests/unit tests/stores tests/e2e tests/docs $(ARGS)
+
+test-tools: debian $(STAMPS)/test $(STAMPS)/emulators $(STAMPS)/fuzz $(STAMPS)/checkov $(STAMPS)/pyz base
+
+test-pythons: $(STAMPS)/test
+	@this=$$($(VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	for python in $(PYTHONS); do \
+	  version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || \
+	    { echo "skipped: $$python is not installed"; continue; }; \
+	  [ "$$version" = "$$this" ] || $(MAKE) --no-print-directory VENV=.venv-$$version PYTHON=$$python quick || exit 1; \
+	done
 
 check: $(STAMPS)/test $(STAMPS)/kubernetes  ## Lint and type-check: ruff, mypy, zizmor, shellcheck, terraform fmt, kustomize
 	$(VENV)/bin/ruff check .
@@ -106,7 +118,7 @@ lock:  ## Pin the dependencies anew, with hashes (needs uv)
 	$(UV_COMPILE) pyproject.toml --extra otel --group test -c requirements/run.txt -o requirements/test.txt
 
 clean:  ## Remove what was installed
-	rm -rf $(VENV) .venv-bench .venv-capacity .venv-checkov .venv-choices .venv-emulators .venv-fuzz .venv-kubernetes .venv-pyz .fuzz .rehearsal .terraform_cache
+	rm -rf $(VENV) .venv-3.* .venv-bench .venv-capacity .venv-checkov .venv-choices .venv-emulators .venv-fuzz .venv-kubernetes .venv-pyz .fuzz .rehearsal .terraform_cache
 
 # Each step leaves a stamp, so that a second run does nothing and needs no network.
 $(STAMPS)/venv:
@@ -168,6 +180,6 @@ $(STAMPS)/pyz: $(STAMPS)/venv requirements/pyz.txt
 debian:
 	@./requirements/install-debian
 
-# The Debian that the tests boot; made once a week, where it can be.
+# The Debian that the tests boot; made once a week, if this machine can.
 base: $(STAMPS)/venv debian
 	@$(VENV)/bin/python -m rehearsal.machine

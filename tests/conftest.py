@@ -93,14 +93,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _group(item: pytest.Item) -> str:
-    """Return the group of a test without one: its module, or each store that the module runs on.
+    """Return the group of a test without one: its module, or the store that its layer runs on.
 
     Tests of a group run in one process, one after the other, and share the fixtures of their module.
     """
-    module = item.path.relative_to(TESTS).with_suffix("").as_posix()
     callspec = getattr(item, "callspec", None)
     store = callspec.params.get("url") if callspec is not None else None
-    return f"{module}-{store}" if store else module
+    return f"{layer_of(item)}-{store}" if store else item.path.relative_to(TESTS).with_suffix("").as_posix()
 
 
 def _has_parameter(item: pytest.Item, value: str) -> bool:

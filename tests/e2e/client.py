@@ -15,6 +15,19 @@ T = TypeVar("T")
 
 JSON = {"Content-Type": "application/json"}
 TIMEOUT = 30
+# Each path that answers without a name, and its media type.
+PAGES = [
+    ("/hello", "application/json"),
+    ("/birthdays", "application/json"),
+    ("/birthdays.ics", "text/calendar"),
+    ("/", "application/json"),
+    ("/hc", "application/json"),
+    ("/ready", "application/json"),
+    ("/version", "application/json"),
+    ("/metrics", "text/plain"),
+    ("/openapi.json", "application/json"),
+    ("/docs", "text/html"),
+]
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from tests.support.certificates import Authority
 
 LATIN = "abcdefghijklmnopqrstuvwxyz"
 HELLO = Path(sys.executable).with_name("hello")
-STORES = ["sqlite", "postgresql", "moto", "dynalite"]
-UNDER_TLS = {"test_http"}  # the modules that are run once more, under TLS
+STORES = ["sqlite", "postgresql", "dynalite", "moto"]
+UNDER_TLS = {"test_http", "test_routes"}  # modules that also run under TLS
 START_SECONDS = 30
 EXAMPLE = "1990-04-23"  # the date that errors explain the form with, and that no test sends
 
@@ -40,8 +40,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Ask the service at `--url`, or else one on each kind of store and one with TLS, one after the other."""
     if "url" in metafunc.fixturenames:
+        kinds = STORES
+        if metafunc.definition.get_closest_marker("storeless") is not None:
+            kinds = STORES[:1]
+        if metafunc.module.__name__.rpartition(".")[2] in UNDER_TLS:
+            kinds = [*kinds, "tls"]
         given = metafunc.config.getoption("--url", None)
-        kinds = [*STORES, "tls"] if metafunc.module.__name__.rpartition(".")[2] in UNDER_TLS else STORES
         metafunc.parametrize("url", [given] if given else kinds, indirect=True, scope="package")
 
 
@@ -160,6 +164,13 @@ def new_name(client: Client) -> Iterator[NewName]:
 def name(new_name: NewName) -> str:
     """Return a username that nobody has."""
     return new_name()
+
+
+@pytest.fixture
+def person(client: Client, name: str) -> str:
+    """Return the path of someone who is registered."""
+    assert client.put(name, "1815-12-10").status == 204
+    return path_of(name)
 
 
 @pytest.fixture(scope="package")

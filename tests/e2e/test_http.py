@@ -1,45 +1,16 @@
 """What runs here, and how it speaks HTTP: methods, negotiation, ids, connections, what is no request."""
 
-import json
 import re
-from datetime import date
 
 import pytest
 
-from tests.e2e.client import JSON, Client, greeting, path_of
-from tests.e2e.conftest import NewName, Problem
+from tests.e2e.client import JSON, PAGES, Client
+from tests.e2e.conftest import Problem
 
-PAGES = [
-    ("/hello", "application/json"),
-    ("/birthdays", "application/json"),
-    ("/birthdays.ics", "text/calendar"),
-    ("/", "application/json"),
-    ("/hc", "application/json"),
-    ("/ready", "application/json"),
-    ("/version", "application/json"),
-    ("/metrics", "text/plain"),
-    ("/openapi.json", "application/json"),
-    ("/docs", "text/html"),
-]
-
-
-@pytest.fixture
-def person(client: Client, name: str) -> str:
-    """Return the path of someone who is registered."""
-    assert client.put(name, "1815-12-10").status == 204
-    return path_of(name)
+pytestmark = pytest.mark.storeless
 
 
 # What runs here
-
-
-@pytest.mark.parametrize(("target", "kind"), PAGES)
-def test_each_path_answers(client: Client, target: str, kind: str) -> None:
-    """Each path of the contract answers 200, in its media type."""
-    answer = client.get(target)
-    assert (answer.status, answer.content_type) == (200, kind)
-    if kind == "application/json":
-        answer.json()
 
 
 def test_the_overview_links_everything(client: Client, name: str) -> None:
@@ -151,32 +122,6 @@ def test_a_person_allows_four_methods(client: Client, person: str, problem: Prob
     assert sorted(answer.headers["Allow"].split(", ")) == ["DELETE", "GET", "HEAD", "PUT"]
 
 
-@pytest.mark.parametrize("target", [target for target, _ in PAGES])
-def test_head_is_get_without_a_body(client: Client, target: str) -> None:
-    """HEAD answers with GET's status and header fields, and no body; the connection can be used on."""
-    head, get = client.send("HEAD", target), client.get(target)
-    assert (head.status, head.body) == (200, b"")
-    assert head.headers["Content-Type"] == get.headers["Content-Type"]
-    if target not in {"/metrics", "/hello", "/birthdays"} and "Content-Length" in head.headers:
-        assert head.headers["Content-Length"] == get.headers["Content-Length"]
-    received = client.exchange(client.head("HEAD", target.encode()), ["HEAD"])
-    assert received[0].status == 200
-
-
-def test_head_of_a_person(client: Client, person: str, problem: Problem) -> None:
-    """HEAD of a person has the ETag and the length of the greeting; its errors have no body either."""
-    head, get = client.send("HEAD", person), client.get(person)
-    assert (head.status, head.body) == (200, b"")
-    for field in ("ETag", "Content-Type", "Content-Length"):
-        assert head.headers[field] == get.headers[field]
-    assert client.send("HEAD", person, headers={"If-None-Match": get.headers["ETag"]}).status == 304
-    client.send("DELETE", person)
-    gone = client.send("HEAD", person)
-    assert (gone.status, gone.body) == (404, b"")
-    assert gone.content_type == "application/problem+json"
-    problem(client.get(person), 404)
-
-
 @pytest.mark.parametrize(
     "target",
     [
@@ -258,27 +203,6 @@ def test_a_connection_is_kept_alive(client: Client, person: str) -> None:
         client.put_body("ada", b" " * 5000)
         client.put_body("ada", b"{}", {})
     assert client.connection.sock is used
-
-
-def test_pipelined_requests_are_answered_in_order(
-    client: Client, new_name: NewName, noon: str, today: date
-) -> None:
-    """Requests sent without waiting get their answers in order, each write seen by the next read."""
-    name = new_name()
-    body = json.dumps({"dateOfBirth": str(today.replace(year=1992))}).encode()
-    path = path_of(name).encode()
-    put = client.head(
-        "PUT", path, b"Content-Type: application/json", b"Content-Length: %d" % len(body), close=False
-    )
-    get = client.head("GET", path + noon.encode(), close=False)
-    data = get + put + body + get + client.head("HEAD", path, close=False)
-    data += client.head("GET", b"/nothing", close=False) + client.head("DELETE", path, close=False) + get
-    data += get * 20 + client.head("GET", b"/hc")
-    methods = ["GET", "PUT", "GET", "HEAD", "GET", "DELETE", "GET", *["GET"] * 20, "GET"]
-    answers = client.exchange(data, methods)
-    assert [a.status for a in answers] == [404, 204, 200, 200, 404, 204, 404, *[404] * 20, 200]
-    assert answers[2].message == greeting(name, 0)
-    assert answers[-1].json() == {"status": "ok"}
 
 
 def test_http_1_0_is_answered(client: Client) -> None:

@@ -90,6 +90,7 @@ def test_a_page_that_is_just_full_is_the_last(client: Client) -> None:
     assert client.get(f"/hello?limit={count - 1}").json()["next"] is not None
 
 
+@pytest.mark.storeless
 @pytest.mark.parametrize("target", LISTS)
 @pytest.mark.parametrize(
     "limit",
@@ -123,6 +124,7 @@ def test_the_bounds_of_limit_are_taken(client: Client, target: str, limit: str) 
     assert client.get(f"{target}?limit={limit}").status == 200
 
 
+@pytest.mark.storeless
 @pytest.mark.parametrize(
     "cursor",
     [
@@ -231,6 +233,7 @@ def test_birthdays_keep_the_year_of_birth(client: Client, group: Group, noon: st
         assert date.fromisoformat(entry["date"]) == today + timedelta(days=entry["days"])
 
 
+@pytest.mark.storeless
 @pytest.mark.parametrize("days", ["-1", "367", "x", "", "1.5", "30&days=30", "%EF%BC%91", "999999999999"])
 def test_bad_days_are_400(client: Client, problem: Problem, days: str) -> None:
     """`days` is a whole number from 0 to 366, given once."""

@@ -269,6 +269,7 @@ BAD_NAMES = [
 ]
 
 
+@pytest.mark.storeless
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 @pytest.mark.parametrize("encoded", BAD_NAMES)
 def test_a_bad_name_is_400(client: Client, problem: Problem, encoded: str, method: str) -> None:
@@ -309,6 +310,7 @@ def test_raw_utf_8_in_the_path_is_the_name(client: Client, new_name: NewName, no
     assert answer.message == greeting(name, 3)
 
 
+@pytest.mark.storeless
 @pytest.mark.parametrize("target", [b"/hello/ad\xff", b"/hello/ad\xc3", b"/hello/ad\x80a"])
 def test_raw_bytes_that_are_no_utf_8_are_400(client: Client, problem: Problem, target: bytes) -> None:
     """Bytes of another encoding in the request line are a 400."""
@@ -372,6 +374,7 @@ BAD_DATES = [
 ]
 
 
+@pytest.mark.storeless
 @pytest.mark.parametrize("born", BAD_DATES, ids=ascii)
 def test_a_bad_date_is_400(client: Client, name: str, problem: Problem, born: str) -> None:
     """A date of birth is ten ASCII characters YYYY-MM-DD, a day of the calendar, before today."""
@@ -382,6 +385,7 @@ def test_a_bad_date_is_400(client: Client, name: str, problem: Problem, born: st
     problem(client.greet(name), 404)
 
 
+@pytest.mark.storeless
 @pytest.mark.parametrize("ahead", [0, 1, 365])
 def test_today_and_later_is_400(
     client: Client, name: str, noon: str, today: date, problem: Problem, ahead: int
@@ -390,6 +394,7 @@ def test_today_and_later_is_400(
     problem(client.put(name, today + timedelta(days=ahead), noon), 400)
 
 
+@pytest.mark.storeless
 @pytest.mark.parametrize(
     "value",
     [None, 20000101, 2000.0101, True, False, [], ["2000-01-01"], {}, {"dateOfBirth": "2000-01-01"}],
@@ -463,6 +468,7 @@ BAD_BODIES = [
 ]
 
 
+@pytest.mark.storeless
 @pytest.mark.parametrize("body", BAD_BODIES)
 def test_a_bad_body_is_400(client: Client, name: str, problem: Problem, body: bytes) -> None:
     """A body that is not an object with the one key is a 400."""
@@ -486,6 +492,7 @@ def test_any_spelling_of_the_json_will_do(client: Client, name: str, body: bytes
     assert client.greet(name).status == 200
 
 
+@pytest.mark.storeless
 @pytest.mark.parametrize("size", [4097, 5000, 1_000_000])
 def test_a_body_over_4_kib_is_413(client: Client, name: str, problem: Problem, size: int) -> None:
     """A body of more than 4096 bytes is a 413."""
@@ -506,6 +513,7 @@ def test_a_chunked_body_is_a_body(client: Client, name: str, problem: Problem) -
     problem(answer, 413)
 
 
+@pytest.mark.storeless
 def test_a_declared_length_is_enough_to_refuse(client: Client, name: str, problem: Problem) -> None:
     """A body that would be too large is refused before it is sent."""
     head = client.head(
@@ -515,6 +523,7 @@ def test_a_declared_length_is_enough_to_refuse(client: Client, name: str, proble
     problem(answer, 413)
 
 
+@pytest.mark.storeless
 @pytest.mark.parametrize(
     "kind",
     [
@@ -554,6 +563,7 @@ def test_json_is_declared_in_many_ways(client: Client, name: str, kind: str) -> 
     assert client.put_body(name, GOOD, {"Content-Type": kind}).status == 204
 
 
+@pytest.mark.storeless
 def test_a_compressed_body_is_415(client: Client, name: str, problem: Problem) -> None:
     """A content coding is not understood, and said so."""
     problem(client.put_body(name, GOOD, {**JSON, "Content-Encoding": "gzip"}), 415)
@@ -610,6 +620,7 @@ def test_iana_names_are_time_zones(client: Client, name: str, zone: str) -> None
         assert client.greet(name, f"?tz={spelled}").status == 200
 
 
+@pytest.mark.storeless
 @pytest.mark.parametrize(
     "zone",
     [
@@ -646,6 +657,7 @@ def test_an_unknown_time_zone_is_400(client: Client, name: str, problem: Problem
     problem(client.greet(name), 404)
 
 
+@pytest.mark.storeless
 def test_a_parameter_that_comes_twice_is_400(client: Client, name: str, problem: Problem) -> None:
     """Two time zones are no time zone."""
     problem(client.greet(name, "?tz=UTC&tz=Asia/Tokyo"), 400)
