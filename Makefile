@@ -7,7 +7,7 @@ COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
 # Tests run make themselves, which would take ARGS over, and print more if another make has started it.
 PYTEST = env -u ARGS -u MAKEFLAGS -u MFLAGS -u MAKELEVEL $(VENV)/bin/python -m pytest \
   --numprocesses auto --dist loadgroup --no-loadscope-reorder --durations 20
-# The versions that `make test-all` tests beside the one in .venv; those that are not installed are skipped.
+# The versions of Python that `make test-all` tests beside the one in .venv.
 PYTHONS ?= python3.11 python3.12 python3.13
 UV_COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 
@@ -38,7 +38,8 @@ test-pythons: $(STAMPS)/test
 	@this=$$($(VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	for python in $(PYTHONS); do \
 	  version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || \
-	    { echo "skipped: $$python is not installed"; continue; }; \
+	    if [ "$$CI" = true ]; then echo "$$python is missing: install it, or name others by PYTHONS" >&2; exit 1; \
+	    else echo "skipped: $$python is not installed"; continue; fi; \
 	  [ "$$version" = "$$this" ] || $(MAKE) --no-print-directory VENV=.venv-$$version PYTHON=$$python quick || exit 1; \
 	done
 

@@ -5,7 +5,6 @@ import os
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import Field, fields
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -106,48 +105,52 @@ def toml(tmp_path: Path) -> Callable[[str | bytes], str]:
 # Where values come from
 
 
-@each_setting
-def test_flag_then_variable_then_file_then_default(
-    field: "Field[Any]", toml: Callable[[str | bytes], str]
-) -> None:
-    """The flag wins over the variable, the variable over the file, the file over the default."""
-    name = field.name
+@pytest.mark.parametrize(
+    "sources",
+    [("file",), ("variable", "file"), ("flag", "file"), ("flag", "variable"), ("flag", "variable", "file")],
+    ids=" over ".join,
+)
+def test_flag_then_variable_then_file(sources: Sequence[str], toml: Callable[[str | bytes], str]) -> None:
+    """The flag wins over the variable, the variable over the file, for each value of each setting."""
+    for shift in range(max(len(values(field)) for field in FIELDS)):
+        given: dict[str, dict[str, Any]] = {"flag": {}, "variable": {}, "file": {}}
+        for field in FIELDS:
+            winner, loser = (values(field)[(shift + n) % len(values(field))] for n in (0, 1))
+            assert winner != loser
+            for rank, source in enumerate(sources):
+                given[source][field.name] = loser if rank else winner
+        file = "".join(f"{key(name)} = {_toml(value)}\n" for name, value in given["file"].items())
+        found = read(
+            *(f"{flag(name)}={_text(value)}" for name, value in given["flag"].items()),
+            *([f"--config={toml(file)}"] if file else []),
+            environment={variable(name): _text(value) for name, value in given["variable"].items()},
+        )
+        assert {name: getattr(found, name) for name in given[sources[0]]} == given[sources[0]]
 
-    def given(sources: dict[str, Any]) -> Any:
-        arguments, environment = [], {}
-        if "flag" in sources:
-            arguments.append(f"{flag(name)}={_text(sources['flag'])}")
-        if "variable" in sources:
-            environment[variable(name)] = _text(sources["variable"])
-        if "file" in sources:
-            file = toml(f"{key(name)} = {json.dumps(sources['file'], default=str)}")
-            arguments.append(f"--config={file}")
-        return getattr(read(*arguments, environment=environment), name)
 
-    assert given({}) == field.default
-    for first, second in combinations(values(field), 2):
-        for winner, loser in (first, second), (second, first):
-            assert given({"file": winner}) == winner
-            assert given({"variable": winner, "file": loser}) == winner
-            assert given({"flag": winner, "file": loser}) == winner
-            assert given({"flag": winner, "variable": loser}) == winner
-            assert given({"flag": winner, "variable": loser, "file": loser}) == winner
+def test_a_setting_that_is_not_given_has_its_default() -> None:
+    """Without a flag, a variable or a file."""
+    found = read()
+    assert {field.name: getattr(found, field.name) for field in FIELDS} == {f.name: f.default for f in FIELDS}
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(value, default=str)
 
 
 def _text(value: Any) -> str:
     return json.dumps(value, default=str) if isinstance(value, bool) else str(value)
 
 
-@each_setting
-def test_an_empty_variable_is_one_that_is_not_set(
-    field: "Field[Any]", toml: Callable[[str | bytes], str]
-) -> None:
-    """HELLO_X= leaves the file or the default in force."""
-    empty = {variable(field.name): "", variable("config"): ""}
-    assert getattr(read(environment=empty), field.name) == field.default
-    value = values(field)[-1]
-    file = toml(f"{key(field.name)} = {json.dumps(value, default=str)}")
-    assert getattr(read("--config", file, environment={variable(field.name): ""}), field.name) == value
+def test_an_empty_variable_is_one_that_is_not_set(toml: Callable[[str | bytes], str]) -> None:
+    """HELLO_X= leaves the file or the default in force, for each setting."""
+    empty = {variable(field.name): "" for field in FIELDS}
+    found = read(environment={**empty, variable("config"): ""})
+    assert {field.name: getattr(found, field.name) for field in FIELDS} == {f.name: f.default for f in FIELDS}
+    last = {field.name: values(field)[-1] for field in FIELDS}
+    file = toml("".join(f"{key(name)} = {_toml(value)}\n" for name, value in last.items()))
+    found = read("--config", file, environment=empty)
+    assert {field.name: getattr(found, field.name) for field in FIELDS} == last
 
 
 def test_the_file_may_be_named_by_a_variable(toml: Callable[[str | bytes], str]) -> None:
