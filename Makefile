@@ -140,7 +140,7 @@ $(STAMPS)/emulators: $(STAMPS)/venv requirements/emulators.txt tests/support/npm
 	$(PYTHON) -m venv .venv-emulators
 	.venv-emulators/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/emulators.txt
 	mkdir -p .venv-emulators/npm && cp tests/support/npm/package.json tests/support/npm/package-lock.json .venv-emulators/npm
-	PATH=$(CURDIR)/.venv-emulators/bin:$$PATH NODE_OPTIONS=--use-system-ca \
+	PATH="$(CURDIR)/.venv-emulators/bin:$$PATH" NODE_OPTIONS=--use-system-ca \
 	  npm --prefix .venv-emulators/npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 

@@ -1,6 +1,7 @@
 """Fixtures for every layer, the time limits of the layers, and how tests are spread over processes."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -116,11 +117,17 @@ def _rank(item: pytest.Item) -> int:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """List the tests of the fast layers that were not fast."""
+    """Print why tests were skipped, a line for each reason, and which tests of the fast layers were slow."""
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ") for report in _reports(terminalreporter, "skipped")
+    )
+    if reasons:
+        terminalreporter.section("skipped")
+        for reason, count in sorted(reasons.items()):
+            terminalreporter.write_line(f"{count} skipped: {reason}")
     slow = [
         (report.duration, report.nodeid)
-        for outcome in ("passed", "failed")
-        for report in terminalreporter.getreports(outcome)
+        for report in _reports(terminalreporter, "passed", "failed")
         if report.when == "call"
         and report.duration > LISTED_SECONDS
         and report.nodeid.split("/")[1] in TIME_LIMITS
@@ -129,3 +136,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section(f"tests of {' and '.join(TIME_LIMITS)} over {LISTED_SECONDS} s")
         for duration, name in sorted(slow, reverse=True):
             terminalreporter.write_line(f"{duration:.2f}s {name}")
+
+
+def _reports(reporter: pytest.TerminalReporter, *outcomes: str) -> Iterator[pytest.TestReport]:
+    for outcome in outcomes:
+        yield from (one for one in reporter.stats.get(outcome, []) if isinstance(one, pytest.TestReport))

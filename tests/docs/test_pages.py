@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import ssl
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
@@ -463,7 +464,7 @@ def test_examples_do_what_the_page_says(page: Path, serve: Serve, tmp_path: Path
         (tmp_path / ".curlrc").write_text("silent\nshow-error\n" + ("" if answer else "fail-with-body\n"))
         here = re.sub(r"(localhost|127\.0\.0\.1):5000", rf"\1:{service.port}", command)
         done = subprocess.run(
-            [shell, "-c", here.replace(".venv/bin/hello", str(HELLO))],
+            [shell, "-c", here.replace(".venv/bin/hello", shlex.quote(str(HELLO)))],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=tmp_path,

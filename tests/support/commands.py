@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 from unittest import mock
 
-from hello import cli
+from hello.cli import run
 from tests.support.environment import HELLO
 
 STREAMS = ("stdin", "stdout", "stderr")
@@ -58,7 +58,7 @@ def hello(
             mock.patch.dict(os.environ, variables, clear=True),
             mock.patch.object(sys, "argv", [str(HELLO), *words]),
         ):
-            status = cli.run()
+            status = run()
         return Completed(words, status, *(_content(file) for file in outputs))
 
 
