@@ -118,9 +118,7 @@ def _rank(item: pytest.Item) -> int:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print why tests were skipped, a line for each reason, and which tests of the fast layers were slow."""
-    reasons = Counter(
-        report.longrepr[2].removeprefix("Skipped: ") for report in _reports(terminalreporter, "skipped")
-    )
+    reasons = Counter(_reason(report) for report in _reports(terminalreporter, "skipped"))
     if reasons:
         terminalreporter.section("skipped")
         for reason, count in sorted(reasons.items()):
@@ -141,3 +139,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def _reports(reporter: pytest.TerminalReporter, *outcomes: str) -> Iterator[pytest.TestReport]:
     for outcome in outcomes:
         yield from (one for one in reporter.stats.get(outcome, []) if isinstance(one, pytest.TestReport))
+
+
+def _reason(report: pytest.TestReport) -> str:
+    """Return why a test was skipped; pytest has it with the place."""
+    return report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
