@@ -1,11 +1,13 @@
 """What this machine offers to a test: paths, commands, ports, and waiting for a condition."""
 
 import os
+import secrets
 import shutil
 import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,6 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 HELLO = Path(sys.executable).with_name("hello")
+# Below the ports that Linux gives to connections: a server that a test restarts finds its port free.
+PORTS = range(10_000, 32_000)
 
 
 def need(command: str) -> str:
@@ -29,9 +33,11 @@ def missing(reason: str) -> NoReturn:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that is not in use."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Return a port of 127.0.0.1 that is not in use, and that no connection will be given."""
+    while True:
+        port = secrets.choice(PORTS)  # hypothesis seeds `random`, alike in each process
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def listens(port: int) -> bool:
