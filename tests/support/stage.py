@@ -10,6 +10,7 @@ from typing import Any
 from rehearsal.aws import PYTHON_WITH_MOTO, Server
 from rehearsal.journal import Journal
 from rehearsal.versions import Versions
+from tests.support.aws_sdk import Sdk
 from tests.support.environment import ROOT, missing, need
 
 SPEED = 10
@@ -30,18 +31,6 @@ TARGET_GROUP = {  # as it is played
     "unhealthy": 3,
     "deregistration_delay": 20 / SPEED,
 }
-# One process for all calls: loading boto3 takes longer than they do.
-ASK = """
-import boto3, botocore.exceptions, json, sys
-for line in sys.stdin:
-    service, operation, parameters = json.loads(line)
-    client = boto3.client(service, "us-east-1", endpoint_url=sys.argv[1])
-    try:
-        answer = getattr(client, operation)(**parameters)
-    except botocore.exceptions.ClientError as error:
-        answer = {"Error": error.response["Error"]}
-    print(json.dumps(answer, default=str), flush=True)
-"""
 
 
 class Staged:
@@ -60,12 +49,11 @@ class Staged:
         self.group = ""
         credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "s3cret"}
         self._environment = {**os.environ, **credentials, "NO_PROXY": "127.0.0.1"}
-        self._asking: subprocess.Popen[str] | None = None
+        self._sdk = Sdk(PYTHON_WITH_MOTO, self.server.url, self._environment)
 
     def stop(self) -> None:
         """End all processes."""
-        if self._asking is not None:
-            self._asking.communicate(timeout=30)
+        self._sdk.close()
         self.server.stop()
 
     def make(self, module: str, wanted: dict[str, Any]) -> None:
@@ -82,12 +70,4 @@ class Staged:
 
     def ask(self, service: str, operation: str, /, **parameters: Any) -> Any:
         """Call an operation of AWS; where it is an error, that is under "Error"."""
-        if self._asking is None:
-            command = [str(PYTHON_WITH_MOTO), "-c", ASK, self.server.url]
-            self._asking = subprocess.Popen(
-                command, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-            )
-        assert self._asking.stdin
-        assert self._asking.stdout
-        print(json.dumps([service, operation, parameters]), file=self._asking.stdin, flush=True)
-        return json.loads(self._asking.stdout.readline())
+        return self._sdk.call(service, operation, **parameters)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rehearsal.providers import CACHE, use_mirror
+from tests.support.aws_sdk import Sdk
 from tests.support.environment import ROOT, missing, need
 
 INFRA = ROOT / "infra"
@@ -56,15 +57,27 @@ class Infra:
         """Say what is to run, as bump.sh does: commit, and digest or ami."""
         (self.folder / "version.auto.tfvars.json").write_text(json.dumps({"release": release}))
 
+    def state(self) -> dict[str, Any]:
+        """Return the local state, which is sooner read than asked for."""
+        path = self.folder / "terraform.tfstate"
+        return dict(json.loads(path.read_text())) if path.exists() else {"outputs": {}, "resources": []}
+
     def outputs(self) -> dict[str, Any]:
         """Return the outputs by name."""
-        outputs = json.loads(self.run("output", "-json").stdout)
-        return {name: output["value"] for name, output in outputs.items()}
+        return {name: output["value"] for name, output in self.state()["outputs"].items()}
 
     def addresses(self) -> set[str]:
         """Return the addresses of all that Terraform has made."""
-        listed = self.run("state", "list", check=False).stdout.split("\n")
-        return {address for address in listed if address and not address.startswith("data.")}
+        return {
+            f"{resource['type']}.{resource['name']}" + _index(instance)
+            for resource in self.state()["resources"]
+            if resource["mode"] == "managed"
+            for instance in resource["instances"]
+        }
+
+
+def _index(instance: Mapping[str, Any]) -> str:
+    return f"[{json.dumps(instance['index_key'])}]" if "index_key" in instance else ""
 
 
 def initialised(folder: Path, environment: Mapping[str, str] | None = None) -> Infra:
@@ -109,3 +122,49 @@ def emulated_aws() -> Iterator[str]:
 def variables(endpoint: str) -> dict[str, str]:
     """Return the environment that makes Terraform and other tools call the emulator, without asking."""
     return {**CREDENTIALS, "AWS_ENDPOINT_URL": endpoint, "TF_VAR_region": REGION}
+
+
+@contextmanager
+def begun(
+    command: list[str], folder: Path, environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a command beside the tests, and end it with them."""
+    with subprocess.Popen(
+        command, cwd=folder, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.kill()
+
+
+class Applied:
+    """infra/ applied to an emulated AWS of its own: first without a release, then with one."""
+
+    def __init__(self, infra: Infra, endpoint: str, release: dict[str, str]) -> None:
+        self.infra = infra
+        self.environment = variables(endpoint)
+        self._sdk = Sdk(PYTHON, endpoint, {**os.environ, **self.environment, "NO_PROXY": "127.0.0.1"})
+        self.first = infra.apply()
+        self.at_first = infra.addresses()
+        infra.release(**release)
+        self.second = infra.apply()
+        self.outputs = infra.outputs()
+
+    def aws(self, service: str, operation: str, **parameters: Any) -> Any:
+        """Call an operation of the emulated AWS, which must succeed."""
+        answer = self._sdk.call(service, operation, **parameters)
+        assert "Error" not in answer, answer
+        return answer
+
+    def close(self) -> None:
+        """End the process that calls the emulated AWS."""
+        self._sdk.close()
+
+
+@contextmanager
+def applied_infra(folder: Path, release: dict[str, str], **settings: str) -> Iterator[Applied]:
+    """Start an emulated AWS, apply a copy of infra/ to it, and yield both."""
+    with emulated_aws() as endpoint:
+        environment = {**variables(endpoint), **{f"TF_VAR_{name}": value for name, value in settings.items()}}
+        applied = Applied(initialised(folder, environment), endpoint, release)
+        yield applied
+        applied.close()
