@@ -104,7 +104,7 @@ def call_the_api(seconds: int) -> Outcome:
                 done = subprocess.run(
                     [
                         HELLO.with_name("schemathesis"),
-                        f"--config-file={ROOT / 'tests' / 'schemathesis.toml'}",
+                        f"--config-file={ROOT / 'tests' / 'support' / 'schemathesis.toml'}",
                         *(
                             "run",
                             f"{service.url}/openapi.json",

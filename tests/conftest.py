@@ -19,6 +19,7 @@ pytest_plugins = [
     "tests.support.machine",
     "tests.support.postgresql",
     "tests.support.release",
+    "tests.support.sqlite",
     "tests.support.terraform",
 ]
 pytest.register_assert_rewrite("tests.support.kubernetes_rules")

@@ -14,8 +14,9 @@ import pytest
 from hello.audit import AuditLog, Change
 from hello.observability import Metrics
 from tests.conftest import Serve
+from tests.support.commands import refused
 from tests.support.environment import until
-from tests.support.service import Service, letters, locked, raw_put, refused
+from tests.support.service import Service, letters, locked, raw_put
 
 BORN = "1990-04-23"
 OTHER = "1815-12-10"

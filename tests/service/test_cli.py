@@ -19,7 +19,7 @@ from bench.people import username, write_csv
 from hello import __version__
 from hello.cli import app
 from hello.usage import explain
-from tests.support.commands import hello
+from tests.support.commands import AS_A_PROCESS, hello
 from tests.support.environment import HELLO, ROOT, need, until
 from tests.support.service import locked
 from tests.support.terminal import CTRL_C, CTRL_D, CTRL_S, Terminal
@@ -279,7 +279,7 @@ def test_an_export_takes_the_place_of_a_file(people: Path) -> None:
 def test_an_export_goes_to_devices_and_pipes(people: Path) -> None:
     """They are written to and never replaced; - is standard output."""
     assert hello("export", "-o", "-", folder=people).stdout.decode() == ZOE
-    pipe = hello("export", "-o", "/dev/stdout", folder=people, prefix=("env",))
+    pipe = hello("export", "-o", "/dev/stdout", folder=people, prefix=AS_A_PROCESS)
     assert pipe.stdout.decode() == ZOE
     os.mkfifo(people / "pipe")
     copied = in_shell("hello export -o pipe & hello import --store sqlite:///copy.db pipe; wait", people)

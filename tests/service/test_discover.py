@@ -15,10 +15,10 @@ from hello.cli import app
 from hello.etcd import Etcd, EtcdError
 from hello.instances import list_instances
 from hello.usage import explain
+from tests.support.commands import hello
 from tests.support.environment import free_port, until
 from tests.support.etcd import Cluster, Link, Watch, answering, put_record
 from tests.support.haproxy import HAProxy, kept_in_step
-from tests.support.service import hello
 
 COMMIT = "c0ffee" * 6 + "cafe"
 

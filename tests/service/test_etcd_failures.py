@@ -17,9 +17,10 @@ from hello.etcd import CompactedError, DeniedError, Etcd
 from hello.instances import follow
 from tests.conftest import Serve
 from tests.support.certificates import Authority
+from tests.support.commands import hello
 from tests.support.environment import until
 from tests.support.etcd import LEASE_SECONDS, Cluster, Watch, id_of, metric, put_record, warnings
-from tests.support.service import Service, hello
+from tests.support.service import Service
 
 PASSWORD = "s3cret/word"
 HELD = "hello_discovery_registered"

@@ -29,8 +29,9 @@ from hello.routes import Routes
 from hello.settings import Settings
 from hello.stores import Store, open_store
 from tests.conftest import Serve
+from tests.support.commands import hello
 from tests.support.environment import ROOT, until
-from tests.support.service import JSON, Answer, Service, connect, hello, locked, read_to_end
+from tests.support.service import JSON, Answer, Service, connect, locked, read_to_end
 
 Object = dict[str, Any]
 Saw = Callable[[str, int, Answer], Answer]
@@ -124,7 +125,7 @@ def test_schemathesis_finds_nothing(
     done = subprocess.run(
         [
             Path(sys.executable).with_name("schemathesis"),
-            f"--config-file={ROOT / 'tests' / 'schemathesis.toml'}",
+            f"--config-file={ROOT / 'tests' / 'support' / 'schemathesis.toml'}",
             "run",
             f"{service.url}/openapi.json",
             "--checks=all",

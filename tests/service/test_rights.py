@@ -11,10 +11,11 @@ import pytest
 
 from hello.keys import encode, new_key
 from tests.conftest import Serve
+from tests.support.commands import hello, refused
 from tests.support.environment import until
 from tests.support.fast_path import exchange, get, operations, put
 from tests.support.issuer import Issuer
-from tests.support.service import Answer, Service, connect, hello, refused
+from tests.support.service import Answer, Service, connect
 
 BODY = b'{"dateOfBirth":"1990-04-23"}'
 JSON = {"Content-Type": "application/json"}

@@ -22,19 +22,9 @@ from hello.settings import Settings
 from hello.usage import UsageError
 from hello.workers import Supervisor
 from tests.conftest import Serve
+from tests.support.commands import hello, refused
 from tests.support.environment import HELLO, missing, need, until
-from tests.support.service import (
-    JSON,
-    Answer,
-    Service,
-    connect,
-    hello,
-    locked,
-    messages,
-    read_to_end,
-    refused,
-    workers,
-)
+from tests.support.service import JSON, Answer, Service, connect, locked, messages, read_to_end, workers
 
 BODY = b'{"dateOfBirth":"1990-04-23"}'
 PUT = (

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Serve
+from tests.support.commands import AS_A_PROCESS, refused
 from tests.support.environment import HELLO, missing, need, until
-from tests.support.service import Answer, Service, everyone, fill, letters, locked, raw_put, refused
+from tests.support.service import Answer, Service, everyone, fill, letters, locked, raw_put
 
 BORN = date(1990, 4, 23)
 
@@ -235,7 +236,9 @@ def test_a_full_disk_refuses_writes_and_destroys_nothing(serve: Serve, small_dis
 def test_a_full_disk_at_the_start_is_said(tmp_path: Path, small_disk: Path) -> None:
     """Where no database fits, the service says that the disk is full and does not start."""
     fill(small_disk / "filler")
-    assert "full" in refused(folder=tmp_path, environment={"HELLO_STORE": f"sqlite:///{small_disk}/hello.db"})
+    assert "full" in refused(
+        folder=tmp_path, environment={"HELLO_STORE": f"sqlite:///{small_disk}/hello.db"}, prefix=AS_A_PROCESS
+    )
 
 
 def without_privilege() -> tuple[str, ...]:
@@ -325,11 +328,11 @@ def test_a_file_that_it_must_not_use_is_refused(
     """A damaged or foreign file, or one of a newer version, is named with the reason and left as it is."""
     spoil(database)
     content = database.read_bytes()
-    said = refused(folder=database.parent)
+    said = refused(folder=database.parent, prefix=AS_A_PROCESS)
     assert expected in said
     assert "hello.db" in said
     assert database.read_bytes() == content
-    assert expected in refused("--workers", "2", folder=database.parent)
+    assert expected in refused("--workers", "2", folder=database.parent, prefix=AS_A_PROCESS)
     assert database.read_bytes() == content
 
 
@@ -357,7 +360,9 @@ def test_damage_inside_is_unavailable_and_logged(serve: Serve, database: Path) -
 
 def test_a_missing_folder_is_named_and_not_made(tmp_path: Path) -> None:
     """The service makes a file, never a folder for it."""
-    said = refused(folder=tmp_path, environment={"HELLO_STORE": f"sqlite:///{tmp_path}/no/hello.db"})
+    said = refused(
+        folder=tmp_path, environment={"HELLO_STORE": f"sqlite:///{tmp_path}/no/hello.db"}, prefix=AS_A_PROCESS
+    )
     assert f"{tmp_path}/no" in said
     assert list(tmp_path.iterdir()) == []
 
@@ -365,7 +370,7 @@ def test_a_missing_folder_is_named_and_not_made(tmp_path: Path) -> None:
 def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
     """The name of a folder is refused as a database."""
     (tmp_path / "hello.db").mkdir()
-    assert "can't be opened" in refused(folder=tmp_path)
+    assert "can't be opened" in refused(folder=tmp_path, prefix=AS_A_PROCESS)
 
 
 def test_a_locked_store_refuses_writes_in_time_and_recovers_at_once(serve: Serve) -> None:
@@ -417,7 +422,7 @@ def test_a_write_that_was_refused_is_not_done_later(serve: Serve, tmp_path: Path
 def test_a_store_locked_at_the_start_is_said(database: Path) -> None:
     """Where another process keeps the file locked, the service says so and does not start."""
     with locked(database):
-        said = refused("--store-timeout", "0.3", folder=database.parent)
+        said = refused("--store-timeout", "0.3", folder=database.parent, prefix=AS_A_PROCESS)
     assert "locked" in said
 
 

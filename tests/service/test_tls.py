@@ -24,18 +24,9 @@ from hello.tls import Credentials, credentials
 from hello.usage import UsageError
 from tests.conftest import Serve
 from tests.support.certificates import DAY, Authority, Pair
+from tests.support.commands import hello, refused
 from tests.support.environment import need, until
-from tests.support.service import (
-    JSON,
-    Service,
-    connect,
-    hello,
-    letters,
-    locked,
-    read_to_end,
-    refused,
-    request,
-)
+from tests.support.service import JSON, Service, connect, letters, locked, read_to_end, request
 
 GET = b"GET /hello/Zoe HTTP/1.1\r\nHost: x\r\n\r\n"
 CLOSING_GET = GET.replace(b"Host", b"Connection: close\r\nHost")

@@ -10,7 +10,7 @@ import pytest
 
 from hello.stores import Entry, StoreError, check_url, migrate, open_store
 from tests.conftest import Serve
-from tests.support.commands import hello, refused
+from tests.support.commands import AS_A_PROCESS, hello, refused
 from tests.support.dynamodb import call, new_url, use
 from tests.support.dynamodb_proxy import Call, Proxy, Reply, forward
 from tests.support.service import letters
@@ -136,7 +136,7 @@ def test_where_there_is_no_table_commands_say_how_to_make_it(
     use(dynamodb_server, monkeypatch)
     url = new_url()
     environment = {"HELLO_STORE": url}
-    assert "hello migrate" in refused(folder=tmp_path, environment=environment)
+    assert "hello migrate" in refused(folder=tmp_path, environment=environment, prefix=AS_A_PROCESS)
     for command in (["export"], ["birthdays"], ["import", "-"]):
         done = hello(*command, folder=tmp_path, environment=environment, stdin=b"")
         said = done.stderr.decode()

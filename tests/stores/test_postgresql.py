@@ -17,7 +17,7 @@ from hello.birthday import Person
 from hello.stores import Entry, Store, StoreError, StoreUnavailableError, migrate, open_store
 from hello.stores import postgresql as module
 from hello.stores.postgresql_connect import connect
-from tests.support.commands import hello, refused
+from tests.support.commands import AS_A_PROCESS, hello, refused
 from tests.support.environment import need
 from tests.support.postgresql import PASSWORD, Cluster
 from tests.support.service import letters
@@ -100,7 +100,7 @@ def test_a_missing_schema_names_the_command(
     """Exit status 2 and what to run, which then helps."""
     environment = {"HELLO_STORE": cluster.url(new_database())}
     if command == "serve":
-        said = refused(folder=tmp_path, environment=environment, prefix=("env",))  # it has bound its port
+        said = refused(folder=tmp_path, environment=environment, prefix=AS_A_PROCESS)  # it has bound its port
     else:
         ended = hello(command, folder=tmp_path, environment=environment)
         assert ended.returncode == 2

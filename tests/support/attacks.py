@@ -619,7 +619,7 @@ BY_TEST = [
     (
         "Wrong keys and tokens, time and again",
         "401, then 429 for the address; who has a good key goes on",
-        "unit/test_limits.py::test_wrong_credentials_are_limited_harder",
+        "service/test_limits.py::test_wrong_credentials_are_limited_harder",
     ),
     (
         "A key guessed a letter at a time, by a stopwatch",

@@ -25,6 +25,8 @@ from tests.support.environment import HELLO
 STREAMS = ("stdin", "stdout", "stderr")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+AS_A_PROCESS = ("env",)  # a prefix for what a process leaves to its end to be cleaned up
+
 Completed = subprocess.CompletedProcess[bytes]
 
 

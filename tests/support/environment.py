@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -38,6 +38,20 @@ def free_port() -> int:
         port = secrets.choice(PORTS)  # hypothesis seeds `random`, alike in each process
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
+
+
+def free_network() -> str:
+    """Return the first three parts of loopback addresses, of this and the next four networks, that are free.
+
+    Processes that run at the same time get different ones. What a rehearsal uses there it checks again.
+    """
+    while True:
+        second, third = 1 + secrets.randbelow(250), secrets.randbelow(250)
+        networks = [f"127.{second}.{third + number}" for number in range(5)]
+        with suppress(OSError), ExitStack() as stack:
+            for network in networks:
+                stack.enter_context(socket.create_server((f"{network}.1", 5000)))
+            return networks[0]
 
 
 def listens(port: int) -> bool:

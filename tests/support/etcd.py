@@ -9,9 +9,10 @@ import socket
 import subprocess
 import tempfile
 import threading
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
@@ -71,6 +72,18 @@ class Member:
             self.process = None
 
 
+def _ask(member: Member, path: str, body: str | None = None) -> dict[str, Any]:
+    """Return the answer of a member without TLS, {} if it gives none or an error."""
+    with closing(HTTPConnection("127.0.0.1", member.port, timeout=3)) as connection:
+        try:
+            connection.request("POST" if body else "GET", path, body)
+            response = connection.getresponse()
+            answer: dict[str, Any] = json.loads(response.read())
+        except (OSError, HTTPException, ValueError):
+            return {}
+    return answer if response.status == 200 else {}
+
+
 class Cluster:
     """Members that elect a leader; `options` are flags for each of them."""
 
@@ -115,7 +128,9 @@ class Cluster:
 
     def healthy(self, member: Member) -> bool:
         """Return whether the member answers, with a quorum behind it."""
-        return self.ctl("endpoint", "health", member=member, check=False) != ""
+        if self.scheme == "https":
+            return self.ctl("endpoint", "health", member=member, check=False) != ""
+        return bool(_ask(member, "/health"))
 
     def leader(self) -> Member:
         """Return the leader."""
@@ -146,13 +161,26 @@ class Cluster:
 
     def get(self, prefix: str) -> dict[str, Any]:
         """Return the records under a prefix: the value decoded, with the lease beside it."""
-        listed = json.loads(self.ctl("get", "--prefix", f"{prefix}/", "-w", "json"))
+        listed = self._range(f"{prefix}/")
         return {
             b64decode(pair["key"]).decode().removeprefix(f"{prefix}/"): {
-                "lease": pair.get("lease", 0), **json.loads(b64decode(pair["value"])),
+                "lease": int(pair.get("lease", 0)), **json.loads(b64decode(pair["value"])),
             }
             for pair in listed.get("kvs", ())
         }  # fmt: skip
+
+    def _range(self, prefix: str) -> dict[str, Any]:
+        """Return etcd's answer for a prefix; tests poll it, and a process for each look would cost more."""
+        if self.scheme == "https":
+            found: dict[str, Any] = json.loads(self.ctl("get", "--prefix", prefix, "-w", "json"))
+            return found
+        end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        keys = {"key": prefix, "range_end": end}
+        body = json.dumps({name: b64encode(key.encode()).decode() for name, key in keys.items()})
+        for member in self.members:
+            if found := _ask(member, "/v3/kv/range", body):
+                return found
+        raise AssertionError("no member of etcd answers")
 
     def ctl(self, *arguments: str, member: Member | None = None, check: bool = True, stdin: str = "") -> str:
         """Run etcdctl, on one member or on any; return what it prints, "" where it failed."""
@@ -306,8 +334,10 @@ class Watch:
     """A `hello discover --watch`, and what it prints."""
 
     def __init__(self, *options: str, environment: Mapping[str, str] | None = None) -> None:
+        # A shell that starts pytest in the background has it, and all that it starts, ignore Ctrl-C.
+        interruptible = (need("env"), "--default-signal=INT")
         self.process = subprocess.Popen(
-            [str(HELLO), "discover", "--watch", *options],
+            [*interruptible, str(HELLO), "discover", "--watch", *options],
             env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip

@@ -11,7 +11,7 @@ from hello.limits import BUCKETS, Bucket, Limits
 from hello.problems import TooManyRequestsError
 from hello.rates import Rate
 from hello.rights import Caller
-from tests.support.service import refused
+from tests.support.commands import refused
 
 
 class Time:

@@ -15,7 +15,10 @@ from rehearsal.machine import BUNDLE
 from tests.support.environment import ROOT, until
 from tests.support.machine import COMMIT, USER_DATA, Instance
 
-pytestmark = pytest.mark.timeout(900)  # the first one makes the machine, of a Debian that may have to be made
+pytestmark = [
+    pytest.mark.timeout(900),  # the first one makes the machine, of a Debian that may have to be made
+    pytest.mark.xdist_group("machines"),
+]
 UNITS = ("hello.service", "hello-settings.service", "etcd-member.service")
 
 

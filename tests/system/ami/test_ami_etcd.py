@@ -17,7 +17,11 @@ from tests.support.environment import ROOT, need, until
 from tests.support.etcd import Watch
 from tests.support.service import JSON, Answer, request
 
-pytestmark = pytest.mark.timeout(900)  # the first one makes the machine, of a Debian that may have to be made
+pytestmark = [
+    pytest.mark.timeout(900),  # the first one makes the machine, of a Debian that may have to be made
+    pytest.mark.xdist_group("machines"),
+    pytest.mark.full,
+]
 KEY = "/skydns/local/hello/other"
 WAIT_SECONDS = 90
 OURS = ("etcd*", "hello*", "amazon*", "prometheus*")

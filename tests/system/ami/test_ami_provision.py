@@ -15,7 +15,10 @@ from rehearsal.vpc import GATEWAY
 from tests.support.environment import need, until
 from tests.support.machine import COMMIT, USER_DATA, Instance
 
-pytestmark = pytest.mark.timeout(900)  # the first one makes the machine, of a Debian that may have to be made
+pytestmark = [
+    pytest.mark.timeout(900),  # the first one makes the machine, of a Debian that may have to be made
+    pytest.mark.xdist_group("machines"),
+]
 OTHER = "0ddba11" * 5 + "abcde"
 AGENTS = {"SSM": "amazon-ssm-agent", "CLOUDWATCH": "amazon-cloudwatch-agent"}
 CONFIGURATION = "/opt/aws/amazon-cloudwatch-agent/etc/amazon-cloudwatch-agent.d/file_hello.json"

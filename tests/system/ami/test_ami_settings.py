@@ -11,7 +11,10 @@ from tests.support.certificates import Authority
 from tests.support.environment import until
 from tests.support.machine import USER_DATA, Instance, entries
 
-pytestmark = pytest.mark.timeout(900)  # the first one makes the machine, of a Debian that may have to be made
+pytestmark = [
+    pytest.mark.timeout(900),  # the first one makes the machine, of a Debian that may have to be made
+    pytest.mark.xdist_group("machines"),
+]
 PEOPLE = b'{"dateOfBirth":"1990-04-23"}'
 
 

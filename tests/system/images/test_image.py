@@ -17,6 +17,8 @@ from tests.support.containers import HARDENED, Container, Engine, commit_all
 from tests.support.environment import ROOT, until
 from tests.support.service import request
 
+pytestmark = pytest.mark.xdist_group("containers")
+
 FIRST_ANSWER_SECONDS = 2.0
 TRIES = 3  # the best counts: other things go on on a machine that runs tests
 SIGTERM_BIT = 1 << 14

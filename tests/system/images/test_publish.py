@@ -16,6 +16,8 @@ from tests.support.containers import Engine, commit_all, registry
 from tests.support.environment import ROOT, need
 from tests.support.service import request
 
+pytestmark = pytest.mark.xdist_group("containers")
+
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 ACCEPT = {"Accept": f"{INDEX}, {MANIFEST}, application/vnd.docker.distribution.manifest.list.v2+json"}

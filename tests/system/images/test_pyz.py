@@ -107,6 +107,7 @@ def test_a_cache_of_ones_own(pyz: Path, tmp_path: Path) -> None:
     assert (tmp_path / "cache").is_dir()
 
 
+@pytest.mark.full
 def test_the_same_source_gives_the_same_file(pyz: Path, tmp_path: Path) -> None:
     """To the byte, out of a checkout whose files are of another time."""
     for name in ("src", "requirements", "image"):
@@ -118,6 +119,7 @@ def test_the_same_source_gives_the_same_file(pyz: Path, tmp_path: Path) -> None:
     assert hashlib.sha256(again.read_bytes()).digest() == hashlib.sha256(pyz.read_bytes()).digest()
 
 
+@pytest.mark.full
 def test_a_python_that_it_is_not_for(tmp_path: Path) -> None:
     """It can be made for other machines than this one; here it says what it lacks, and does not start."""
     other = "linux-aarch64" if platform.machine() == "x86_64" else "linux-x86_64"

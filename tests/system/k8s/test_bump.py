@@ -17,6 +17,8 @@ from tests.support.environment import need
 from tests.support.kubernetes import K8S, render
 from tests.support.service import request
 
+pytestmark = pytest.mark.xdist_group("containers")
+
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 

@@ -19,10 +19,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.support.commands import hello
 from tests.support.containers import Container, Engine
 from tests.support.environment import free_port, until
 from tests.support.kubernetes import K8S, Manifests, Object, render
-from tests.support.service import JSON, hello, request
+from tests.support.service import JSON, request
+
+pytestmark = pytest.mark.xdist_group("containers")
 
 MOTO_ACCOUNT = "123456789012"
 OVERRIDDEN = "/run/test"

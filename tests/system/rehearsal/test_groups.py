@@ -18,11 +18,13 @@ import pytest
 from rehearsal.found import Discovery
 from rehearsal.journal import Entry, StageError
 from rehearsal.members import CLIENT_PORT, FIRST
-from tests.support.environment import need, until
+from tests.support.environment import ROOT, free_network, need, until
 from tests.support.service import request
 from tests.support.stage import GROUP, SPEED, TARGET_GROUP, Staged
 
-NETWORK = "127.0.56"
+pytestmark = pytest.mark.xdist_group("rehearsal")
+
+NETWORK = free_network()
 MEMBER = f"{NETWORK}.{FIRST}"
 PREFERENCES = {
     "MinHealthyPercentage": 50,
@@ -255,7 +257,7 @@ def test_address_of_a_member_is_taken(played: Played) -> None:
 
 def test_boot_reads_what_settings_writes(tmp_path: Path) -> None:
     """Whatever characters a setting has, hello gets them, and as much as the image's settings.py gives."""
-    sys.path.insert(0, str(Path(__file__).parent.parent / "image"))
+    sys.path.insert(0, str(ROOT / "image"))
     try:
         from settings import lines
     finally:

@@ -20,10 +20,12 @@ from rehearsal.load import Request, tally
 from rehearsal.report import Part, all_problems, page
 from rehearsal.scenes import Phase
 from rehearsal.versions import Versions, fail_to_start, listen_elsewhere
-from tests.support.environment import ROOT, missing, need, until
+from tests.support.environment import ROOT, free_network, missing, need, until
 from tests.support.terraform import PYTHON, initialised
 
-NETWORK = "127.0.61"  # away from those of a person's own rehearsal
+pytestmark = pytest.mark.xdist_group("rehearsal")
+
+NETWORK = free_network()
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +44,20 @@ def rehearsing(
     folder: Path, environment: Mapping[str, str], *options: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a rehearsal, whose folder and whose output are in `folder`."""
-    command = [sys.executable, "-m", "rehearsal", "--network", NETWORK, *options]  # the last one counts
+    # Tests may have been started with SIGINT ignored, which a process inherits. The last --network counts.
+    command = [
+        "env",
+        "--default-signal=INT",
+        sys.executable,
+        "-m",
+        "rehearsal",
+        "--network",
+        NETWORK,
+        *options,
+    ]
     with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
         process = subprocess.Popen(
-            command, cwd=ROOT, env={**environment, "TMPDIR": str(folder)}, stdout=out, stderr=err
+            [*command, *options], cwd=ROOT, env={**environment, "TMPDIR": str(folder)}, stdout=out, stderr=err
         )
     try:
         yield process
@@ -78,19 +90,44 @@ def all_kinds_run(folder: Path) -> bool:
     return all(kind in commands for kind in kinds)
 
 
-NETWORKS = {"fargate": NETWORK, "ec2": "127.0.66"}
+def assert_shown(page: str, compute: str) -> None:
+    """Check that a release lost no request, and that each control did."""
+    assert "All was as it should be." in page
+    assert re.search(r"^good release: ./deploy.sh +[\d.]+ s +[\d,]+ +0 +\d+ ms$", page, re.MULTILINE)
+    assert "Plan: 1 to add, 1 to change, 1 to destroy." in page
+    assert re.search(r"curl hello-1\.\S+\.elb\.amazonaws\.com:5000/ \| jq: \{ \"service\": \"hello\"", page)
+    assert re.search(r"^nothing done wrong +[\d.]+ s +[\d,]+ +0 +0$", page, re.MULTILINE)
+    for wrong in CONTROLS_THAT_FAIL[compute]:
+        assert re.search(rf"^{wrong} +[\d.]+ s +[\d,]+ +[1-9]\d* +[1-9]\d*$", page, re.MULTILINE)
+
+
+CONTROLS_THAT_FAIL = {
+    "fargate": ("SIGTERM before the drain", "no deregistration delay"),
+    "ec2": ("no delay, no hook",),
+}
+
+
+@pytest.mark.timeout(600)
+def test_a_release_is_rehearsed(tmp_path: Path, environment: Mapping[str, str]) -> None:
+    """A release on Fargate without a failed request; its controls fail, and no process is left."""
+    with rehearsing(tmp_path, environment, "--short", "--scene", "good") as process:
+        assert process.wait(580) == 0, (tmp_path / "out").read_text() + said(tmp_path)
+    assert running(tmp_path) == []
+    assert list(tmp_path.glob("hello-rehearsal-*")) == []
+    assert_shown((tmp_path / "out").read_text(), "fargate")
 
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory, environment: Mapping[str, str]) -> dict[str, str]:
     """The page of a short rehearsal of each mode; both at once, for they wait more than they work."""
-    folders = {compute: tmp_path_factory.mktemp(compute) for compute in NETWORKS}
+    networks = {compute: free_network() for compute in CONTROLS_THAT_FAIL}
+    folders = {compute: tmp_path_factory.mktemp(compute) for compute in networks}
     with ExitStack() as stack:
         playing = {
             compute: stack.enter_context(
                 rehearsing(
                     folder, environment, "--short", "--speed", "3",
-                    "--compute", compute, "--network", NETWORKS[compute],
+                    "--compute", compute, "--network", networks[compute],
                 )
             )
             for compute, folder in folders.items()
@@ -103,24 +140,15 @@ def shown(tmp_path_factory: pytest.TempPathFactory, environment: Mapping[str, st
     return {compute: (folder / "out").read_text() for compute, folder in folders.items()}
 
 
+@pytest.mark.full
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("compute", NETWORKS)
+@pytest.mark.parametrize("compute", CONTROLS_THAT_FAIL)
 def test_short_rehearsal(shown: Mapping[str, str], compute: str) -> None:
     """A release without a failed request; controls fail."""
-    page = shown[compute]
-    assert "All was as it should be." in page
-    assert re.search(r"^good release: ./deploy.sh +[\d.]+ s +[\d,]+ +0 +\d+ ms$", page, re.MULTILINE)
-    assert "Plan: 1 to add, 1 to change, 1 to destroy." in page
-    assert re.search(r"curl hello-1\.\S+\.elb\.amazonaws\.com:5000/ \| jq: \{ \"service\": \"hello\"", page)
-    assert re.search(r"^nothing done wrong +[\d.]+ s +[\d,]+ +0 +0$", page, re.MULTILINE)
-    wrong_ways = {
-        "fargate": ("SIGTERM before the drain", "no deregistration delay"),
-        "ec2": ("no delay, no hook",),
-    }
-    for wrong in wrong_ways[compute]:
-        assert re.search(rf"^{wrong} +[\d.]+ s +[\d,]+ +[1-9]\d* +[1-9]\d*$", page, re.MULTILINE)
+    assert_shown(shown[compute], compute)
 
 
+@pytest.mark.full
 def test_tasks_are_killed_and_their_store_goes(shown: Mapping[str, str]) -> None:
     """A task is replaced, and a store that is gone costs the requests that need it."""
     assert re.search(r"^    replaced after [\d.]+ s$", shown["fargate"], re.MULTILINE)
@@ -128,6 +156,7 @@ def test_tasks_are_killed_and_their_store_goes(shown: Mapping[str, str]) -> None
     assert re.search(told, shown["fargate"], re.MULTILINE)
 
 
+@pytest.mark.full
 def test_instances_are_lost_and_their_etcd_goes(shown: Mapping[str, str]) -> None:
     """They are in a real etcd; a machine that is gone is replaced, and an etcd that is gone costs nothing."""
     page = shown["ec2"]
@@ -137,7 +166,9 @@ def test_instances_are_lost_and_their_etcd_goes(shown: Mapping[str, str]) -> Non
     assert re.search(r"^etcd is gone for a while +[\d.]+ s +[\d,]+ +0 +\d+ ms$", page, re.MULTILINE)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.full)]
+)
 def test_owns_its_processes(tmp_path: Path, environment: Mapping[str, str], number: signal.Signals) -> None:
     """In the middle of it killed, stopped by Ctrl-C or told to end, it leaves no process behind."""
     with rehearsing(tmp_path, environment) as process:
@@ -155,13 +186,13 @@ def test_owns_its_processes(tmp_path: Path, environment: Mapping[str, str], numb
 
 
 @pytest.mark.parametrize(
-    ("compute", "address", "port"),
-    [("fargate", f"{NETWORK}.1", 5000), ("ec2", f"{NETWORK}.7", 5000), ("ec2", f"{NETWORK}.252", 2380)],
+    ("compute", "number", "port"), [("fargate", 1, 5000), ("ec2", 7, 5000), ("ec2", 252, 2380)]
 )
 def test_address_taken(
-    tmp_path: Path, environment: Mapping[str, str], compute: str, address: str, port: int
+    tmp_path: Path, environment: Mapping[str, str], compute: str, number: int, port: int
 ) -> None:
     """An address that is taken is an error, that says what to do."""
+    address = f"{NETWORK}.{number}"
     with (
         socket.create_server((address, port)),
         rehearsing(tmp_path, environment, "--compute", compute) as process,

@@ -14,11 +14,13 @@ import pytest
 from rehearsal.journal import StageError
 from rehearsal.load import Load, tally
 from rehearsal.versions import listen_elsewhere
-from tests.support.environment import until
+from tests.support.environment import free_network, until
 from tests.support.service import request
 from tests.support.stage import GROUP, SPEED, TARGET_GROUP, Staged
 
-NETWORK = "127.0.51"
+pytestmark = pytest.mark.xdist_group("rehearsal")
+
+NETWORK = free_network()
 DEPLOYING = {
     "minimumHealthyPercent": 50,
     "maximumPercent": 150,

@@ -15,10 +15,11 @@ import pytest
 from hello.keys import encode, new_key
 from tests.conftest import Serve
 from tests.support.certificates import Authority
+from tests.support.commands import hello
 from tests.support.dynamodb_proxy import Call, Reply, forward
 from tests.support.environment import need, until
 from tests.support.release import TERRAFORM, Infra, commit, error
-from tests.support.service import Service, everyone, hello, request
+from tests.support.service import Service, everyone, request
 
 SCRIPT = "integration-test.sh"
 
