@@ -1,6 +1,7 @@
 """Fixtures for every layer, the time limits of the layers, and how tests are spread over processes."""
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -32,6 +33,11 @@ SECOND_EMULATOR = "moto"  # of DynamoDB: a test with this parameter runs in `mak
 LISTED_SECONDS = 5  # a test of those layers that takes longer is listed at the end
 # The longest groups of tests start first, so that no process is left alone with one of them at the end.
 LONGEST_FIRST = ("system/infra", "system/rehearsal", "system/ami", "system/images", "system", "service")
+
+# Started in the background of a shell, tests inherit an ignored SIGINT, and so would the processes that they
+# interrupt. A handler is back to the default in them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("hello", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("hello")
@@ -76,8 +82,8 @@ def layer_of(item: pytest.Item) -> str:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return two processes for each processor: half of the tests wait for a server at any moment."""
-    return 2 * (os.cpu_count() or 1)
+    """Return one process more than there are processors: at any moment some tests wait for a server."""
+    return 1 + (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook

@@ -13,7 +13,7 @@ from fuzz.targets import TARGETS, TOGETHER
 from tests.support.environment import ROOT, missing
 
 PYTHON = ROOT / ".venv-fuzz" / "bin" / "python"
-SECONDS = 6
+SECONDS = 3
 
 
 @pytest.fixture

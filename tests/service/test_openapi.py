@@ -105,9 +105,13 @@ def objects(value: object) -> Iterator[Object]:
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
 
 
-@pytest.mark.parametrize("phases", [PHASES, ("examples", "coverage")], ids=["open", "with keys"])
+@pytest.mark.parametrize(
+    ("phases", "examples"),
+    [(PHASES, 20), pytest.param(PHASES, 100, marks=pytest.mark.full), (("examples", "coverage"), 20)],
+    ids=["open", "open, many examples", "with keys"],
+)
 def test_schemathesis_finds_nothing(
-    serve: Serve, document: Object, tmp_path: Path, phases: tuple[str, ...]
+    serve: Serve, document: Object, tmp_path: Path, phases: tuple[str, ...], examples: int
 ) -> None:
     """All its checks pass: in all phases on an open service; with keys, where it tries without them too."""
     assert hello("import", str(PEOPLE), folder=tmp_path).returncode == 0
@@ -130,6 +134,7 @@ def test_schemathesis_finds_nothing(
             f"{service.url}/openapi.json",
             "--checks=all",
             f"--phases={','.join(phases)}",
+            f"--max-examples={examples}",
             "--no-color",
             f"--report-json-path={report}",
             *(f"--header={name}: {value}" for name, value in headers.items()),

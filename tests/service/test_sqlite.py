@@ -22,8 +22,6 @@ from tests.support.service import Answer, Service, everyone, fill, letters, lock
 
 BORN = date(1990, 4, 23)
 
-ROUNDS = 20
-
 
 WRITERS = 24
 
@@ -92,11 +90,12 @@ async def write_until_killed(service: Service, ledger: Ledger, prefix: str, seco
     await asyncio.gather(*writers)
 
 
-def test_every_acknowledged_write_survives_kill_9(serve: Serve) -> None:
+@pytest.mark.parametrize("rounds", [5, pytest.param(20, marks=pytest.mark.full)])
+def test_every_acknowledged_write_survives_kill_9(serve: Serve, rounds: int) -> None:
     """What was answered with 204 is there after the process was killed, whenever that was."""
     service = serve()
     ledger = Ledger()
-    for number in range(ROUNDS):
+    for number in range(rounds):
         asyncio.run(
             write_until_killed(
                 service, ledger, f"r{letters(number)}q", random.uniform(0.02, 0.3)
@@ -105,7 +104,7 @@ def test_every_acknowledged_write_survives_kill_9(serve: Serve) -> None:
         service.process.wait()
         service.start()
         ledger.check(everyone(service))
-    assert ledger.acknowledged > ROUNDS * WRITERS
+    assert ledger.acknowledged > rounds * WRITERS
 
 
 async def compete(ports: list[int], username: str, count: int) -> list[tuple[bytes, str]]:

@@ -629,7 +629,7 @@ BY_TEST = [
     (
         "Requests from a million addresses",
         "the memory of limits is bounded",
-        "unit/test_limits.py::test_a_million_addresses_take_bounded_memory",
+        "unit/test_limits.py::test_many_addresses_take_bounded_memory",
     ),
     (
         "Tokens with an unsigned, symmetric or foreign signature, other claims, keys that they bring along",

@@ -334,10 +334,8 @@ class Watch:
     """A `hello discover --watch`, and what it prints."""
 
     def __init__(self, *options: str, environment: Mapping[str, str] | None = None) -> None:
-        # A shell that starts pytest in the background has it, and all that it starts, ignore Ctrl-C.
-        interruptible = (need("env"), "--default-signal=INT")
         self.process = subprocess.Popen(
-            [*interruptible, str(HELLO), "discover", "--watch", *options],
+            [HELLO, "discover", "--watch", *options],
             env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip

@@ -239,6 +239,7 @@ def test_other_commands_run_in_the_image(engine: Engine, image: str) -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", engine.output(*run, "--version"))
 
 
+@pytest.mark.full
 def test_a_new_commit_keeps_the_layers_of_the_dependencies(
     engine: Engine, repository: Path, image: str, tmp_path: Path
 ) -> None:

@@ -239,6 +239,7 @@ def test_a_tag_is_not_moved(engine: Engine, repository: Path, image: str, addres
     assert head(destination, commit) == before
 
 
+@pytest.mark.full
 def test_the_list_has_both_architectures(
     engine: Engine, repository: Path, image: str, address: str, tmp_path: Path
 ) -> None:

@@ -30,13 +30,25 @@ def test_the_service_may_do_what_its_store_asks() -> None:
     assert set(granted) == called
 
 
-def test_logic_of_the_variables(tmp_path: Path) -> None:
+FULL = pytest.mark.full
+
+
+@pytest.mark.parametrize(
+    "name", ["variables", "service", pytest.param("options", marks=FULL), pytest.param("ec2", marks=FULL)]
+)
+def test_logic_of_the_variables(name: str, tmp_path: Path) -> None:
     """The tests in infra/tests pass: every option, every validation, with AWS mocked."""
     infra = initialised(tmp_path / "infra")
-    with begun([need("terraform"), "test"], infra.folder, infra.environment) as process:
-        said, _ = process.communicate(timeout=280)
-    assert process.returncode == 0, said
-    assert re.search(r"^Success! \d+ passed, 0 failed\.$", said, re.MULTILINE)
+    done = infra.run("test", f"-filter=tests/{name}.tftest.hcl", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^Success! \d+ passed, 0 failed\.$", done.stdout, re.MULTILINE)
+
+
+def test_each_file_of_logic_is_run() -> None:
+    """The names above are all there are."""
+    (parameters,) = test_logic_of_the_variables.pytestmark  # type: ignore[attr-defined]
+    names = {getattr(value, "values", (value,))[0] for value in parameters.args[1]}
+    assert names == {path.name.removesuffix(".tftest.hcl") for path in (INFRA / "tests").glob("*.tftest.hcl")}
 
 
 def test_every_validation_is_tried() -> None:

@@ -134,6 +134,7 @@ def test_plays_what_is_set(played: Played) -> None:
     assert sorted(stream["logStreamName"] for stream in streams) == ids
 
 
+@pytest.mark.full
 def test_hooks_hold_an_instance(played: Played) -> None:
     """For as long as the longest of them does; one that abandons ends the others. Those at a launch don't."""
     played.scaled(played.versions.make("right"))
@@ -160,6 +161,7 @@ def test_hooks_hold_an_instance(played: Played) -> None:
     assert played.holds(45 / SPEED)
 
 
+@pytest.mark.full
 def test_capacity(played: Played) -> None:
     """It is taken between the group's bounds, and refused elsewhere."""
     played.scaled(played.versions.make("right"))
@@ -171,6 +173,7 @@ def test_capacity(played: Played) -> None:
     played.journal.wait(lambda: len(played.journal.healthy()) == 1, "one instance")
 
 
+@pytest.mark.full
 def test_refresh(played: Played) -> None:
     """It goes as its preferences say, and succeeds once all are of the new version; an alarm ends one."""
     first, second = played.versions.make("first"), played.versions.make("second")

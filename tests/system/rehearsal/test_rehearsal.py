@@ -44,20 +44,10 @@ def rehearsing(
     folder: Path, environment: Mapping[str, str], *options: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a rehearsal, whose folder and whose output are in `folder`."""
-    # Tests may have been started with SIGINT ignored, which a process inherits. The last --network counts.
-    command = [
-        "env",
-        "--default-signal=INT",
-        sys.executable,
-        "-m",
-        "rehearsal",
-        "--network",
-        NETWORK,
-        *options,
-    ]
+    command = [sys.executable, "-m", "rehearsal", "--network", NETWORK, *options]  # the last one counts
     with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
         process = subprocess.Popen(
-            [*command, *options], cwd=ROOT, env={**environment, "TMPDIR": str(folder)}, stdout=out, stderr=err
+            command, cwd=ROOT, env={**environment, "TMPDIR": str(folder)}, stdout=out, stderr=err
         )
     try:
         yield process

@@ -90,6 +90,7 @@ def test_plays_what_is_set(played: Played) -> None:
     assert {stream["logStreamName"].removeprefix("hello/hello/") for stream in streams} == tasks
 
 
+@pytest.mark.full
 def test_each_update_counts(played: Played) -> None:
     """Each deployment that is asked for begins, with the definition that it is asked for."""
     played.service(played.versions.make("right"))
@@ -109,6 +110,7 @@ def test_each_update_counts(played: Played) -> None:
         assert service["deployments"][0]["id"] == begun[-1]
 
 
+@pytest.mark.full
 def test_health_check_path(played: Played) -> None:
     """Another path in the target group, one that is not there, and no task becomes healthy: AWS tells why."""
     played.service(played.versions.make("right"), group={"HealthCheckPath": "/nothing"})
