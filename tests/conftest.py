@@ -82,8 +82,8 @@ def layer_of(item: pytest.Item) -> str:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return one process more than there are processors: at any moment some tests wait for a server."""
-    return 1 + (os.cpu_count() or 1)
+    """Return two processes for each processor: at any moment some tests wait for a server."""
+    return 2 * (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook

@@ -131,6 +131,7 @@ def test_checkov_finds_nothing() -> None:
     assert all(re.fullmatch(r" +#checkov:skip=CKV2?_AWS_\d+: \w.{7,}", line) for line in skips)
 
 
+@FULL
 def test_checkov_finds_what_is_wrong(tmp_path: Path) -> None:
     """A table that can't be recovered is found: the audit reads what is there."""
     for name in ("storage.tf", "var.tf"):
