@@ -313,9 +313,9 @@ def test_what_haproxy_does_not_take_is_said(
     put_record(etcd, prefix, "name", host="web.example.org")
     put_record(etcd, prefix, "a", port=backends[0])
     cases: list[tuple[tuple[str, ...], str]] = [
-        ((), "left out web.example.org"),
-        (("--backend", "nothing"), "Can't find backend"),
         (("--server-options", "check chuck"), "unknown keyword 'chuck'"),
+        (("--backend", "nothing"), "Can't find backend"),
+        ((), "left out web.example.org"),  # the last: it adds a server, to which nothing would be said
     ]
     for options, says in cases:
         with kept_in_step(haproxy, etcd.urls, prefix, *options) as process:
