@@ -19,10 +19,10 @@ options=(--network none --read-only --cap-drop all --security-opt no-new-privile
 id=''
 trap '[ -z "$id" ] || "$runner" rm --force --volumes "$id" >/dev/null' EXIT
 
-# From within, so that no port of this machine is taken.
+# From within, so that no port of this machine is taken. `trouble` is why the last request failed.
 answers() {
-  "$runner" exec "$id" /opt/hello/bin/python -c \
-    'import urllib.request; urllib.request.urlopen("http://127.0.0.1:5000/hc", timeout=5)' 2>/dev/null
+  trouble=$("$runner" exec "$id" /opt/hello/bin/python -c \
+    'import urllib.request; urllib.request.urlopen("http://127.0.0.1:5000/hc", timeout=5)' 2>&1)
 }
 
 failed() {
@@ -36,7 +36,7 @@ id=$("$runner" run --detach "${options[@]}" --stop-timeout 60 --volume /data --e
 deadline=$((SECONDS + ${PATIENCE:-60}))
 until answers; do
   [ "$("$runner" inspect --format '{{.State.Running}}' "$id")" = true ] || failed "ended before it answered"
-  [ "$SECONDS" -lt "$deadline" ] || failed "runs and does not answer"
+  [ "$SECONDS" -lt "$deadline" ] || failed "runs and does not answer (${trouble##*$'\n'})"
   sleep 0.2
 done
 "$runner" stop "$id" >/dev/null

@@ -113,7 +113,7 @@ async def test_a_server_that_hangs_fails_operations_in_time(server: Cluster) -> 
 
 async def test_a_restart_while_nothing_is_asked_is_not_noticed(server: Cluster) -> None:
     """Whatever is safe to repeat is repeated on a new connection, where the old ones turn out to be dead."""
-    async with opened(server) as store:
+    async with opened(server, timeout=30) as store:
         await asyncio.gather(*(store.ping() for _ in range(20)))
         # These calls hold up the loop, so that it can't see the connections end.
         server.stop()

@@ -22,7 +22,10 @@ PORTS = range(10_000, 32_000)
 def need(command: str) -> str:
     """Return the path of a command; skip the test if it is not installed, or fail it with CI=true."""
     path = shutil.which(command)
-    return path or missing(f"{command} is not installed (see requirements/debian.txt)")
+    source = (
+        "developer.hashicorp.com/terraform/install" if command == "terraform" else "requirements/debian.txt"
+    )
+    return path or missing(f"{command} is not installed (see {source})")
 
 
 def missing(reason: str) -> NoReturn:
